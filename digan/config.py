@@ -1,0 +1,227 @@
+"""Every setting and its default, as one tree of frozen dataclasses.
+
+The command line and `config.yaml` of a run fill the same tree; a snapshot carries it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import dacite
+
+from digan.errors import DiganError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Preset = Literal["official", "fast", "tiny"]
+T = TypeVar("T")
+RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+
+
+def _check_resolution(resolution: int) -> None:
+    if resolution not in RESOLUTIONS:
+        raise DiganError(
+            f"resolution must be a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, "
+            f"got {resolution}"
+        )
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The network that writes a video's coordinate network."""
+
+    resolution: int = 128
+    """Side of a training frame in pixels, a power of two from 32."""
+    num_classes: int = 0
+    """Classes of a conditional model; 0 for none."""
+    latent_dim: int = 512
+    """D: size of z, of z_motion and of w."""
+    channel_base: int = 32768
+    """Channels of the block at resolution r are min(channel_base / r, channel_max)."""
+    channel_max: int = 512
+    """Most channels of a layer."""
+    frequencies: int = 128
+    """F: frequencies of each Fourier embedding; it has 2F channels."""
+    rank: int = 10
+    """R: rank of a layer's modulation."""
+    mapping_layers: int = 2
+    """Layers of the mapping network."""
+    clamp: float | None = None
+    """Bound on activations; fp16 wants 256."""
+
+    def __post_init__(self) -> None:
+        _check_resolution(self.resolution)
+
+    def channels(self, resolution: int) -> int:
+        """Channels of the block that is named after a resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The two networks that judge frames and pairs of frames."""
+
+    resolution: int = 128
+    """Side of a frame in pixels, a power of two from 32."""
+    num_classes: int = 0
+    """Classes of a conditional model; 0 for none."""
+    channel_base: int = 32768
+    """Channels at resolution r are min(channel_base / r, channel_max)."""
+    channel_max: int = 512
+    """Most channels of a layer."""
+    mapping_layers: int = 8
+    """Layers of the label's mapping network, conditional models only."""
+    group_size: int = 4
+    """Samples a group of the minibatch standard deviation."""
+    clamp: float | None = 256.0
+    """Bound on activations."""
+
+    def __post_init__(self) -> None:
+        _check_resolution(self.resolution)
+
+    def channels(self, resolution: int) -> int:
+        """Channels of the block that is named after a resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    preset: Preset = "official"
+    """official: as published; fast: half the discriminator width; tiny: minutes on a CPU."""
+    resolution: int = 128
+    """Side of a frame in pixels, a power of two from 32; the store's by default."""
+    clip_frames: int = 16
+    """N: frames of a training clip; a sample is a pair of them."""
+    cond: bool = False
+    """Train class-conditionally on the store's labels."""
+    batch: int = 64
+    """Samples of an iteration, over all processes."""
+    batch_gpu: int | None = None
+    """Samples of a pass through the networks; smaller than the batch accumulates gradients."""
+    kimg: float = 25000.0
+    """Length of the run in thousands of real samples."""
+    precision: Precision = "fp32"
+    """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
+    fused_kernels: bool | None = None
+    """Demand the native kernels, refuse them, or use them where they can run (default)."""
+    mirror: bool = True
+    """Flip clips horizontally with probability 1/2."""
+    augment: bool = True
+    """DiffAugment: colour and translation, one draw for both frames of a pair."""
+    gamma: float = 1.0
+    """Weight of the R1 penalty."""
+    lr: float = 0.0025
+    """Adam's learning rate, before the factor of lazy regularisation."""
+    beta2: float = 0.99
+    """Adam's second beta, before the power of lazy regularisation."""
+    d_reg_interval: int = 16
+    """Iterations between two R1 penalties."""
+    g_reg_interval: int = 4
+    """Enters the generator's learning rate only; DIGAN has no generator penalty."""
+    ema_kimg: float = 20.0
+    """Half-life of the averaged generator, in thousands of samples."""
+    ema_rampup: float | None = 0.05
+    """Half-life is at most this share of the samples seen so far; None for no ramp."""
+    w_avg_beta: float = 0.995
+    """Decay of the running mean of w."""
+    seed: int = 0
+    """Sample i of a run is a function of the seed and i alone."""
+    tick: float = 4.0
+    """Thousands of samples between two lines of statistics."""
+    snap: float = 200.0
+    """Thousands of samples between two snapshots."""
+    max_nonfinite: int = 10
+    """Iterations in a row with non-finite gradients before the run stops."""
+    deterministic: bool = True
+    """Bit-identical repeats on one machine; off lets libraries choose faster algorithms."""
+    workers: int = 2
+    """Processes that decode frames; 0 decodes between iterations."""
+    threads: int | None = None
+    """CPU threads of PyTorch; its own choice by default."""
+    metrics: tuple[str, ...] = ()
+    """Metrics at every snapshot: fd-random3d, or none."""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    def __post_init__(self) -> None:
+        _check_resolution(self.resolution)
+        if self.clip_frames < 2:
+            raise DiganError(f"clip-frames must be at least 2, got {self.clip_frames}")
+        for name in ("batch", "kimg", "lr", "tick", "snap", "d_reg_interval", "g_reg_interval"):
+            if not getattr(self, name) > 0:
+                flag = name.replace("_", "-")
+                raise DiganError(f"{flag} must be positive, got {getattr(self, name)}")
+        part = self.batch_gpu or self.batch
+        if part < 1 or self.batch % part:
+            raise DiganError(
+                f"batch-gpu must divide the batch of {self.batch}, got {self.batch_gpu}"
+            )
+        unknown = set(self.metrics) - {"fd-random3d"}
+        if unknown:
+            raise DiganError(f"metrics must be of fd-random3d, got {', '.join(sorted(unknown))}")
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "official": TrainConfig(),
+    "fast": TrainConfig(
+        preset="fast",
+        discriminator=DiscriminatorConfig(channel_base=16384, channel_max=256),
+    ),
+    "tiny": TrainConfig(
+        preset="tiny",
+        batch=8,
+        kimg=50.0,
+        ema_kimg=1.0,
+        tick=0.5,
+        snap=10.0,
+        workers=1,
+        generator=GeneratorConfig(
+            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, rank=10
+        ),
+        discriminator=DiscriminatorConfig(channel_base=1024, channel_max=64),
+    ),
+}
+
+
+def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainConfig:
+    """The configuration with its networks fitted to a data set's resolution and classes."""
+    classes = num_classes if config.cond else 0
+    return dataclasses.replace(
+        config,
+        resolution=resolution,
+        generator=dataclasses.replace(
+            config.generator, resolution=resolution, num_classes=classes
+        ),
+        discriminator=dataclasses.replace(
+            config.discriminator, resolution=resolution, num_classes=classes
+        ),
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain dicts, lists, numbers and strings."""
+    values = dataclasses.asdict(config)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_dict`; unknown or ill-typed fields are errors.
+
+    Raises:
+        DiganError: names the field.
+    """
+    try:
+        return dacite.from_dict(
+            kind, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float})
+        )
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise DiganError(f"the configuration does not fit {kind.__name__}: {error}") from error
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a number is wanted, got {value!r}")
+    return float(value)

@@ -1,0 +1,11 @@
+"""The one exception that stands for a user's mistake."""
+
+from __future__ import annotations
+
+
+class DiganError(Exception):
+    """Bad input, a missing file, an impossible request: something the user can mend.
+
+    The message is one sentence that names the thing, the rule and what came. The command
+    line prints it without a traceback and exits with status 1.
+    """

@@ -1,0 +1,236 @@
+"""The generator: it writes the weights of a coordinate network (x, y, t) -> RGB.
+
+`Generator.write` turns codes into a `VideoINR`, the coordinate network of each video, once;
+`VideoINR.render` evaluates it on any space-time grid. The order of computation is the
+economical one: matrices once per video, 1x1 layers before nearest upsampling, embeddings
+rotated in time (see `digan.ops`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from digan.config import GeneratorConfig
+from digan.grid import BASE_SIZE, SpaceTimeGrid
+from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
+from digan.nn.mapping import Mapping
+from digan.ops import Impl, coord_linear, modulated_linear
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """What one block's coordinate layers need for B videos, in the compute dtype."""
+
+    freq: Tensor | None  # [B, F, 2]; None for blocks without an embedding
+    constant: Tensor | None  # [B, F] phase at t = 0, before the motion network
+    motion: Tensor | None  # [B, F]
+    layers: list[Tensor]  # [B, O, I] each
+    rgb: Tensor  # [B, 3, O]
+
+
+class SynthesisBlock(nn.Module):
+    """One block: coordinate layers on its grid and a layer to RGB.
+
+    Blocks named 4 to 32 share the 32x32 grid. Block 4 starts from the embedding; blocks from
+    64 on upsample and add an embedding of their own grid.
+    """
+
+    def __init__(self, resolution: int, config: GeneratorConfig, impl: Impl) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.grid_size = max(resolution, BASE_SIZE)
+        self.is_first = resolution == 4
+        self.upsamples = resolution > BASE_SIZE
+        self.clamp = config.clamp
+        self.impl = impl
+        out = config.channels(resolution)
+        features = 2 * config.frequencies
+        if self.is_first:
+            inputs = [features]
+        else:
+            inputs = [config.channels(resolution // 2) + (features if self.upsamples else 0), out]
+        if resolution in (128, 256):
+            inputs.append(out)
+        embedded = self.is_first or self.upsamples
+        self.embedding = (
+            MotionEmbedding(config.frequencies, config.latent_dim) if embedded else None
+        )
+        self.layers = nn.ModuleList(
+            ModulatedLayer(i, out, config.latent_dim, config.rank, impl) for i in inputs
+        )
+        self.to_rgb = ToRGB(out, config.latent_dim)
+
+    def write(self, ws: Tensor, z_motion: Tensor, dtype: torch.dtype) -> BlockWeights:
+        """The block's weights from its rows of ws [B, len(layers) + 1, D]."""
+        freq = constant = motion = None
+        if self.embedding is not None:
+            freq, constant, motion = self.embedding.write(ws[:, 0], z_motion)
+        layers = [layer.write(ws[:, i]).to(dtype) for i, layer in enumerate(self.layers)]
+        return BlockWeights(freq, constant, motion, layers, self.to_rgb.write(ws[:, -1]).to(dtype))
+
+    def forward(
+        self,
+        x: Tensor | None,  # [B, T, H, W, I]
+        image: Tensor | None,  # [B, T, H, W, 3]
+        weights: BlockWeights,
+        t: Tensor,  # [B, T]
+        axes: tuple[Tensor, Tensor],  # y [H'], x [W'] of this block's grid
+    ) -> tuple[Tensor, Tensor]:
+        """Activations and the picture accumulated so far, on this block's grid."""
+        for i, (layer, weight) in enumerate(zip(self.layers, weights.layers, strict=True)):
+            if i == 0 and self.embedding is not None:
+                x = self._embedded(x, weight, layer.bias, weights, t, axes)
+            else:
+                assert x is not None
+                x = modulated_linear(
+                    x, weight, layer.bias, "lrelu",
+                    gain=LRELU_GAIN, clamp=self.clamp, impl=self.impl,
+                )  # fmt: skip
+        assert x is not None
+        rgb = modulated_linear(
+            x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, impl=self.impl
+        ).to(t.dtype)
+        if image is None:
+            return x, rgb
+        if self.upsamples:
+            b, time, h, w, c = rgb.shape
+            cells = rgb.view(b, time, h // 2, 2, w // 2, 2, c)
+            return x, (cells + image[:, :, :, None, :, None]).view(rgb.shape)
+        return x, image + rgb
+
+    def _embedded(
+        self,
+        x: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        weights: BlockWeights,
+        t: Tensor,
+        axes: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """The layer on [upsample(x) ; embedding], neither of which is ever formed."""
+        assert self.embedding is not None and weights.freq is not None
+        assert weights.constant is not None and weights.motion is not None
+        skip = None
+        if x is not None:
+            channels = x.shape[-1]
+            skip = modulated_linear(x, weight[:, :, :channels], impl=self.impl)
+            weight = weight[:, :, channels:]
+        phase = self.embedding.phase(weights.constant, weights.motion, t)
+        y_axis, x_axis = axes
+        return coord_linear(
+            weights.freq, phase, y_axis, x_axis, weight, bias, skip, "lrelu",
+            gain=LRELU_GAIN, clamp=self.clamp, impl=self.impl,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VideoINR:
+    """The coordinate networks of B videos, ready to be evaluated anywhere."""
+
+    blocks: list[BlockWeights]
+    generator: Generator
+
+    def render(self, grid: SpaceTimeGrid) -> Tensor:
+        """Evaluates the videos on a grid: [B, T, H, W, 3], about [-1, 1], not squashed."""
+        like = self.blocks[0].freq
+        assert like is not None
+        t = grid.times(like.shape[0], like)
+        x = image = None
+        for block, weights in zip(self.generator.blocks, self.blocks, strict=True):
+            x, image = block(x, image, weights, t, grid.axes(block.grid_size, like))
+        assert image is not None
+        return grid.crop(image, self.generator.config.resolution)
+
+
+class Generator(nn.Module):
+    """Codes to videos.
+
+    Args:
+        config: sizes.
+        impl: path of the ops, see `digan.ops`.
+        dtype: of the coordinate layers' arithmetic; None for the parameters' own. Codes,
+            frequencies, phases and the accumulated picture keep the parameters' dtype.
+    """
+
+    w_avg: Tensor
+
+    def __init__(
+        self, config: GeneratorConfig, *, impl: Impl = "auto", dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = dtype
+        self.mapping = Mapping(
+            config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
+        )
+        resolutions = [4 << i for i in range((config.resolution // 4).bit_length())]
+        self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl) for r in resolutions)
+        self.register_buffer("w_avg", torch.zeros(config.latent_dim))
+
+    @property
+    def num_ws(self) -> int:
+        """Rows of ws: one per layer, and one for the last layer to RGB."""
+        return sum(len(block.layers) for block in self.blocks) + 1
+
+    def map(
+        self,
+        z: Tensor,
+        label: Tensor | None = None,
+        *,
+        truncation: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """Codes of all layers, [B, num_ws, D].
+
+        Args:
+            z: content latents [B, D].
+            label: classes [B], conditional networks only.
+            truncation: psi; w moves to w_avg + psi * (w - w_avg).
+            truncation_cutoff: rows truncated; None for all.
+        """
+        ws = self.mapping(z, label)[:, None].repeat(1, self.num_ws, 1)
+        if truncation == 1:
+            return ws
+        rows = self.num_ws if truncation_cutoff is None else truncation_cutoff
+        return torch.cat([self.w_avg.lerp(ws[:, :rows], truncation), ws[:, rows:]], dim=1)
+
+    @torch.no_grad()
+    def update_w_avg(self, mean_w: Tensor, beta: float) -> None:
+        """Moves w_avg [D] towards the mean of w over a whole batch."""
+        self.w_avg.copy_(mean_w.lerp(self.w_avg, beta))
+
+    def write(self, ws: Tensor, z_motion: Tensor) -> VideoINR:
+        """The coordinate network of every video.
+
+        Args:
+            ws: [B, num_ws, D]. z_motion: motion latents [B, D].
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        if ws.dim() != 3 or ws.shape[1:] != (self.num_ws, self.config.latent_dim):
+            raise ValueError(
+                f"ws must be [B, {self.num_ws}, {self.config.latent_dim}], got {list(ws.shape)}"
+            )
+        if z_motion.shape != (ws.shape[0], self.config.latent_dim):
+            raise ValueError(
+                f"z_motion must be [{ws.shape[0]}, {self.config.latent_dim}], "
+                f"got {list(z_motion.shape)}"
+            )
+        dtype = self.compute_dtype or ws.dtype
+        blocks, row = [], 0
+        for block in self.blocks:
+            # A block's layer to RGB shares its row with the next block's first layer.
+            count = len(block.layers)
+            blocks.append(block.write(ws[:, row : row + count + 1], z_motion, dtype))
+            row += count
+        return VideoINR(blocks, self)
+
+    def forward(
+        self, z: Tensor, z_motion: Tensor, grid: SpaceTimeGrid, label: Tensor | None = None
+    ) -> Tensor:
+        """Videos [B, T, H, W, 3] on a grid."""
+        return self.write(self.map(z, label), z_motion).render(grid)

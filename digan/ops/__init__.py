@@ -1,0 +1,46 @@
+"""The op library: the layers of coordinate networks as PyTorch ops. Imports torch only.
+
+Every op takes plain tensors, has one PyTorch formula (`X_reference`), a schema under
+`torch.ops.digan`, a fake function, gradients of all orders, and the argument `impl`:
+`auto` (the default, or DIGAN_OPS of the environment), `fused`, `reference`.
+
+Shapes: B videos, T frames, H rows, W columns, C (I in, O out) channels, F frequencies,
+R rank. Coordinates in units of the caller, frequencies in radians per unit.
+
+Autocast: x, weight and skip of the linear ops, and x of `bias_act` and `fir_resample`, take
+the autocast dtype; freq, phase, axes and biases stay as they are.
+"""
+
+from digan.ops._registry import Impl, OpUnavailableError, status, unavailable
+from digan.ops.bias_act import bias_act, bias_act_reference
+from digan.ops.coord_linear import coord_linear, coord_linear_reference
+from digan.ops.factorized_modulation import factorized_modulation, factorized_modulation_reference
+from digan.ops.fir_resample import fir_resample, fir_resample_reference
+from digan.ops.fourier_features import (
+    fourier_features,
+    fourier_features_at,
+    fourier_features_at_reference,
+    fourier_features_reference,
+)
+from digan.ops.modulated_linear import modulated_linear, modulated_linear_reference
+
+__all__ = [
+    "Impl",
+    "OpUnavailableError",
+    "bias_act",
+    "bias_act_reference",
+    "coord_linear",
+    "coord_linear_reference",
+    "factorized_modulation",
+    "factorized_modulation_reference",
+    "fir_resample",
+    "fir_resample_reference",
+    "fourier_features",
+    "fourier_features_at",
+    "fourier_features_at_reference",
+    "fourier_features_reference",
+    "modulated_linear",
+    "modulated_linear_reference",
+    "status",
+    "unavailable",
+]

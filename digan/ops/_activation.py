@@ -1,0 +1,129 @@
+"""The activations that ops share: y = clamp(gain * act(z; alpha), -clamp, clamp).
+
+Slope conventions at the two kinks: lrelu's slope at exactly 0 is alpha. At |y| = clamp the
+plain formula passes the gradient, the ops (which look at the saved output) give 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_SELU_ALPHA = 1.6732632423543772
+_SELU_SCALE = 1.0507009873554805
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation: its function, its derivative, and what `alpha` means for it."""
+
+    function: Callable[[Tensor, float], Tensor]
+    derivative: Callable[[Tensor, float], Tensor]
+    alpha: float = 0.0  # default of the op argument
+    homogeneous: bool = False  # act(c z) = c act(z) for c > 0: slope readable from the output
+
+
+def _step(z: Tensor, below: float, above: float = 1.0) -> Tensor:
+    # Filled tensors, for `where` of two numbers would round them to float32.
+    return torch.where(z > 0, torch.full_like(z, above), torch.full_like(z, below))
+
+
+def _gelu_derivative(z: Tensor, _: float) -> Tensor:
+    cdf = 0.5 * (1 + torch.erf(z * math.sqrt(0.5)))
+    return cdf + z * torch.exp(-0.5 * z * z) * (1 / math.sqrt(2 * math.pi))
+
+
+def _swish_derivative(z: Tensor, _: float) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation(lambda z, a: z, lambda z, a: torch.ones_like(z), homogeneous=True),
+    "relu": Activation(lambda z, a: torch.relu(z), lambda z, a: _step(z, 0.0), homogeneous=True),
+    "lrelu": Activation(functional.leaky_relu, _step, alpha=0.2, homogeneous=True),
+    # alpha is SIREN's w0.
+    "sine": Activation(
+        lambda z, a: torch.sin(a * z), lambda z, a: a * torch.cos(a * z), alpha=30.0
+    ),
+    "gelu": Activation(lambda z, a: functional.gelu(z), _gelu_derivative),
+    "tanh": Activation(lambda z, a: torch.tanh(z), lambda z, a: 1 - torch.tanh(z) ** 2),
+    "sigmoid": Activation(
+        lambda z, a: torch.sigmoid(z), lambda z, a: torch.sigmoid(z) * torch.sigmoid(-z)
+    ),
+    "softplus": Activation(lambda z, a: functional.softplus(z), lambda z, a: torch.sigmoid(z)),
+    "swish": Activation(lambda z, a: z * torch.sigmoid(z), _swish_derivative),
+    "elu": Activation(
+        lambda z, a: functional.elu(z), lambda z, a: torch.where(z > 0, 1.0, torch.exp(z))
+    ),
+    "selu": Activation(
+        lambda z, a: functional.selu(z),
+        lambda z, a: _SELU_SCALE * torch.where(z > 0, 1.0, _SELU_ALPHA * torch.exp(z)),
+    ),
+}
+
+
+def check_activation(name: str, alpha: float | None, clamp: float | None) -> float:
+    """Checks the three arguments and returns alpha with its default filled in.
+
+    Raises:
+        ValueError: unknown activation, or clamp not positive.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    if clamp is not None and not clamp > 0:
+        raise ValueError(f"clamp must be positive or None, got {clamp}")
+    return ACTIVATIONS[name].alpha if alpha is None else float(alpha)
+
+
+def slope_from_output(name: str, alpha: float, gain: float) -> bool:
+    """True if sign(y) tells act'(z), so that the pre-activation need not be kept."""
+    return ACTIVATIONS[name].homogeneous and gain > 0 and alpha >= 0
+
+
+def activate(z: Tensor, name: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    """The pipeline on a pre-activation, differentiable to any order."""
+    y = ACTIVATIONS[name].function(z, alpha)
+    if gain != 1:
+        y = y * gain
+    return y if clamp is None else y.clamp(-clamp, clamp)
+
+
+def activate_(z: Tensor, name: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    """The pipeline in place where the activation allows it. Not differentiable."""
+    if name == "lrelu":
+        functional.leaky_relu_(z, alpha)
+    elif name == "relu":
+        z.relu_()
+    elif name != "linear":
+        z = ACTIVATIONS[name].function(z, alpha)
+    if gain != 1:
+        z.mul_(gain)
+    return z if clamp is None else z.clamp_(-clamp, clamp)
+
+
+def slope(
+    z: Tensor | None, y: Tensor | None, name: str, alpha: float, gain: float, clamp: float | None
+) -> Tensor | float:
+    """dy/dz from the pre-activation z or, for homogeneous activations, from the output y."""
+    if y is None:
+        assert z is not None
+        d: Tensor | float = ACTIVATIONS[name].derivative(z, alpha) * gain
+        if clamp is not None:
+            inside = (ACTIVATIONS[name].function(z, alpha) * gain).abs() < clamp
+            d = d * inside
+        return d
+    if name == "linear":
+        d = gain
+    else:
+        d = _step(y, gain * (alpha if name == "lrelu" else 0.0), gain)
+    if clamp is not None:
+        # The bound as the output holds it: 181.02 is 181.0 in bfloat16.
+        bound = torch.full((), clamp, dtype=y.dtype, device=y.device)
+        d = (y.abs() < bound) * d
+    return d

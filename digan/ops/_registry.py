@@ -1,0 +1,196 @@
+"""The op namespace `torch.ops.digan`, and the choice of the path that a call takes.
+
+Every op is one schema. Its default kernel is the PyTorch formula of the op's own file,
+registered under CompositeExplicitAutograd, so the op exists on every device; a native
+library registers CUDA kernels for the same schemas and then wins by dispatch.
+
+`impl` of every op, and the environment variable DIGAN_OPS as the process's default:
+
+    reference   the differentiable Python formula, never the dispatcher
+    fused       the native kernels, or OpUnavailableError: never a silent fallback
+    auto        the native kernels where they can serve the call, the formula elsewhere
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+Impl = Literal["auto", "fused", "reference"]
+IMPLS: tuple[str, ...] = ("auto", "fused", "reference")
+
+LIBRARY = torch.library.Library("digan", "FRAGMENT")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_log = logging.getLogger("digan.ops")
+_ops: list[str] = []
+_said: set[str] = set()
+
+
+class OpUnavailableError(RuntimeError):
+    """`impl="fused"` was asked for and the native kernels cannot serve the call."""
+
+
+def define(
+    name: str,
+    schema: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> None:
+    """Registers `digan::name`: schema, default kernel, fake function and autograd formula.
+
+    `schema` is everything behind the name, `(Tensor x, ...) -> Tensor`. `backward` returns
+    one gradient per schema argument.
+    """
+    LIBRARY.define(name + schema)
+    LIBRARY.impl(name, outside_autocast(kernel), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"digan::{name}", fake, lib=LIBRARY)
+    torch.library.register_autograd(
+        f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
+    )
+    if not name.endswith("_backward"):
+        _ops.append(name)
+
+
+def unavailable(name: str) -> str:
+    """Why the native kernels of an op cannot run here, with the cure; empty if they can."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA"):
+        return (
+            "the native kernels are not in this installation; leave out --fused-kernels or "
+            "pass impl='auto' to use the PyTorch formulas"
+        )
+    if not torch.cuda.is_available():
+        return "no CUDA device is visible; run where one is, or pass impl='auto'"
+    return ""
+
+
+def status() -> dict[str, str]:
+    """For every op, `fused` or `reference (reason)`: what `impl="auto"` runs here."""
+    return {name: f"reference ({why})" if (why := unavailable(name)) else "fused" for name in _ops}
+
+
+def default_impl() -> str:
+    """The process's default, from DIGAN_OPS; `auto` if unset."""
+    impl = os.environ.get("DIGAN_OPS", "auto")
+    if impl not in IMPLS:
+        raise ValueError(f"DIGAN_OPS must be one of {', '.join(IMPLS)}, got {impl!r}")
+    return impl
+
+
+def takes_formula(name: str, impl: str | None, tensor: Tensor) -> bool:
+    """True if the call goes to the Python formula, False if it goes to the dispatcher.
+
+    Raises:
+        ValueError: `impl` is none of the three.
+        OpUnavailableError: `impl` is `fused` and the kernels cannot serve the call.
+    """
+    impl = default_impl() if impl is None else impl
+    if impl not in IMPLS:
+        raise ValueError(f"impl must be one of {', '.join(IMPLS)}, got {impl!r}")
+    if impl == "reference":
+        return True
+    if torch.compiler.is_compiling():
+        return False
+    if impl == "fused":
+        reason = unavailable(name)
+        if reason:
+            raise OpUnavailableError(f"{name}: impl='fused' cannot run: {reason}")
+        if tensor.device.type != "cuda":
+            raise OpUnavailableError(
+                f"{name}: impl='fused' needs CUDA tensors, got one on {tensor.device}"
+            )
+    elif tensor.device.type == "cuda" and name not in _said:
+        _said.add(name)
+        reason = unavailable(name)
+        if reason:
+            _log.warning("%s runs its PyTorch formula: %s", name, reason)
+    return False
+
+
+def _autocast_is_on(device: str) -> bool:
+    # Devices without autocast, such as meta, refuse the second question.
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def outside_autocast(formula: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The formula with autocast off: its tensors have taken their dtypes before.
+
+    Dispatch leaves autocast on inside a kernel, where it would cast the frequencies and the
+    modulated weights for every matrix product.
+    """
+
+    @functools.wraps(formula)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        device = next(a.device.type for a in args if isinstance(a, Tensor))
+        if not _autocast_is_on(device):
+            return formula(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return formula(*args, **kwargs)
+
+    return run
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """The package's autocast rule: the given tensors take the autocast dtype, others stay.
+
+    Frequencies, phases, axes and biases are never given here: they stay float32.
+    """
+    device = next(t for t in tensors if t is not None).device.type
+    if not _autocast_is_on(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in tensors
+    )
+
+
+def vjp(
+    formula: Callable[..., tuple[Tensor | None, ...]],
+    inputs: Sequence[Tensor | None],
+    cotangents: Sequence[Tensor | None],
+) -> tuple[Tensor | None, ...]:
+    """Vector-Jacobian product of a differentiable formula, itself differentiable to any order.
+
+    The autograd formula of the `_backward` ops. Inputs are aliased first, so that one input's
+    own history (it may depend on another) is not walked a second time.
+    """
+    higher_order = torch.is_grad_enabled()
+    with torch.enable_grad():
+        fresh = [
+            None
+            if x is None
+            else x.view_as(x)
+            if higher_order and x.requires_grad
+            else x.detach().requires_grad_()
+            for x in inputs
+        ]
+        outputs = outside_autocast(formula)(*fresh)
+        pairs = [
+            (y, g)
+            for y, g in zip(outputs, cotangents, strict=True)
+            if y is not None and g is not None and y.requires_grad
+        ]
+        wanted = [x for x in fresh if x is not None]
+        if not pairs:
+            return tuple(None for _ in inputs)
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in pairs],
+                wanted,
+                [g for _, g in pairs],
+                create_graph=higher_order,
+                allow_unused=True,
+            )
+        )
+    return tuple(None if x is None else next(found) for x in fresh)

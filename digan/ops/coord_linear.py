@@ -1,0 +1,319 @@
+"""coord_linear: a linear layer on Fourier features that are never written out per frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digan.ops import _registry
+from digan.ops._activation import (
+    ACTIVATIONS,
+    activate,
+    activate_,
+    check_activation,
+    slope,
+    slope_from_output,
+)
+from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops.fourier_features import features_gradients, fourier_features_reference
+
+
+def coord_linear(
+    freq: Tensor,  # [B, F, 2]
+    phase: Tensor,  # [B, T, F]
+    y: Tensor,  # [H]
+    x: Tensor,  # [W]
+    weight: Tensor,  # [B, O, 2F]
+    bias: Tensor | None = None,  # [O]
+    skip: Tensor | None = None,  # [B, T, H/2, W/2, O]
+    activation: str = "linear",
+    *,
+    alpha: float | None = None,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    impl: _registry.Impl | None = None,
+) -> Tensor:  # [B, T, H, W, O]
+    """A video's own matrix applied to the Fourier features of a space-time grid.
+
+        e = fourier_features(freq, phase, y, x)
+        y = clamp(gain * act(weight @ e + bias + upsample(skip); alpha), -clamp, clamp)
+
+    with upsample = nearest, factor 2. `skip` is the pre-activation of the same layer's other
+    half: a 1x1 layer commutes with nearest upsampling, so that half runs at low resolution.
+
+    The phase enters as a rotation of the weight's column pairs,
+    W [sin(a+p); cos(a+p)] = (W R(p)) [sin a; cos a], so all T frames of a video share one
+    embedding and the per-frame work on it is O x 2F numbers.
+
+    Args:
+        freq, phase, y, x: as in `fourier_features`; float64 or float32, never autocast.
+        weight, skip: one dtype, which is the output's (float64, float32, bfloat16, float16);
+            under autocast both take the autocast dtype.
+        bias, activation, alpha, gain, clamp: as in `modulated_linear`.
+        impl: `auto`, `fused` or `reference`, see `digan.ops`.
+
+    Returns:
+        Contiguous tensor of weight's dtype. Differentiable to any order, by the axes too.
+
+    Raises:
+        ValueError: shapes that do not fit, unknown activation. TypeError: mixed dtypes.
+        OpUnavailableError: `impl="fused"` without kernels.
+    """
+    dims: dict[str, int] = {}
+    check_floating(freq=freq, phase=phase, y=y, x=x, weight=weight, bias=bias, skip=skip)
+    alpha = check_activation(activation, alpha, clamp)
+    check_shape(dims, "freq", freq, ("B", "F", 2))
+    check_shape(dims, "phase", phase, ("B", "T", "F"))
+    check_shape(dims, "y", y, ("H",))
+    check_shape(dims, "x", x, ("W",))
+    check_shape(dims, "weight", weight, ("B", "O", 2 * dims["F"]))
+    if bias is not None:
+        check_shape(dims, "bias", bias, ("O",))
+    if skip is not None:
+        height, width = dims["H"], dims["W"]
+        if height % 2 or width % 2:
+            raise ValueError(f"a grid with skip must have even sides, got {height} x {width}")
+        check_shape(dims, "skip", skip, ("B", "T", height // 2, width // 2, "O"))
+    check_same_dtype(freq=freq, phase=phase, y=y, x=x)
+    weight, skip = _registry.autocast(weight, skip)
+    check_same_dtype(weight=weight, skip=skip)
+    arguments = (activation, alpha, gain, clamp)
+    if _registry.takes_formula("coord_linear", impl, freq):
+        return coord_linear_reference(freq, phase, y, x, weight, bias, skip, *arguments)
+    keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
+    out: Tensor
+    out, _ = torch.ops.digan.coord_linear(
+        freq, phase, y, x, weight, bias, skip, *arguments, keep
+    )
+    return out
+
+
+def _rotated(
+    weight: Tensor,  # [B, O, 2F]
+    phase: Tensor,  # [B, T, F]
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """scale * W R(phase), [B, T, O, 2F] in weight's dtype; also sin and cos of the phase."""
+    angle = phase.double()[:, :, None]
+    wide = torch.promote_types(weight.dtype, phase.dtype)
+    sin, cos = (torch.sin(angle) * scale).to(wide), (torch.cos(angle) * scale).to(wide)
+    ws, wc = weight[:, None].to(wide).chunk(2, dim=-1)
+    rotated = torch.cat([ws * cos - wc * sin, ws * sin + wc * cos], dim=-1)
+    return rotated.to(weight.dtype), sin, cos
+
+
+def _shared_embedding(freq: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The embedding at phase 0, [B, H*W, 2F]."""
+    still = freq.new_zeros(freq.shape[0], 1, freq.shape[1])
+    features = fourier_features_reference(freq, still, y, x, dtype)
+    return features.view(freq.shape[0], y.shape[0] * x.shape[0], 2 * freq.shape[1])
+
+
+def _cells(z: Tensor) -> Tensor:
+    """[B, T, H, W, O] seen as 2x2 cells, [B, T, H/2, 2, W/2, 2, O]."""
+    b, t, h, w, o = z.shape
+    return z.view(b, t, h // 2, 2, w // 2, 2, o)
+
+
+def _pre_activation(
+    freq: Tensor,
+    phase: Tensor,
+    y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+) -> Tensor:
+    """weight @ e + bias + upsample(skip), differentiable."""
+    rotated, _, _ = _rotated(weight, phase)
+    embedding = _shared_embedding(freq, y, x, weight.dtype)
+    z = torch.matmul(embedding[:, None], rotated.transpose(2, 3))
+    if bias is not None:
+        z = z + bias.to(z.dtype)
+    z = z.view(*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1])
+    if skip is not None:
+        z = (_cells(z) + skip[:, :, :, None, :, None]).view(z.shape)
+    return z
+
+
+@_registry.outside_autocast
+def coord_linear_reference(
+    freq: Tensor,
+    phase: Tensor,
+    y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    """The formula in PyTorch operations, differentiable to any order."""
+    z = _pre_activation(freq, phase, y, x, weight, bias, skip)
+    return activate(z, activation, alpha, gain, clamp)
+
+
+def _kernel(
+    freq: Tensor,
+    phase: Tensor,
+    y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    keep_pre_activation: bool,
+) -> tuple[Tensor, Tensor]:
+    # act(gain * z) = gain * act(z) for homogeneous activations: the gain rides on the weights.
+    folded = slope_from_output(activation, alpha, gain)
+    scale = gain if folded else 1.0
+    rotated, _, _ = _rotated(weight, phase, scale)
+    embedding = _shared_embedding(freq, y, x, weight.dtype)
+    b, t, o = rotated.shape[:3]
+    z = weight.new_empty(b, t, embedding.shape[1], o)
+    for video in range(b):  # one embedding serves all frames: batch stride 0, no copy
+        frames = embedding[video].expand(t, -1, -1)
+        torch.bmm(frames, rotated[video].transpose(1, 2), out=z[video])
+    z = z.view(b, t, y.shape[0], x.shape[0], o)
+    if skip is not None:
+        low = skip if bias is None else skip + bias.to(skip.dtype)
+        _cells(z).add_(low[:, :, :, None, :, None], alpha=scale)
+    elif bias is not None:
+        z.add_(bias.to(z.dtype), alpha=scale)
+    if folded:
+        return activate_(z, activation, alpha, 1.0, clamp), z.new_empty(0)
+    kept = z.new_empty(0)
+    if keep_pre_activation:  # homogeneous activations are applied in place, the others are not
+        kept = z.clone() if ACTIVATIONS[activation].homogeneous else z
+    return activate_(z, activation, alpha, gain, clamp), kept
+
+
+def _fake(
+    freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, weight: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    _, _, activation, alpha, gain, _, keep = rest
+    size = [*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1]]
+    out = weight.new_empty(size)
+    keep = keep and not slope_from_output(activation, alpha, gain)
+    return out, torch.empty_like(out) if keep else weight.new_empty(0)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, activation, alpha, gain, clamp, keep = inputs
+    out, kept = output
+    from_output = slope_from_output(activation, alpha, gain)
+    ctx.save_for_backward(
+        *tensors, kept if keep and not from_output else None, out if from_output else None
+    )
+    ctx.arguments = (activation, alpha, gain, clamp)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 12
+    *tensors, z, out = ctx.saved_tensors
+    gradients = torch.ops.digan.coord_linear_backward(grad, *tensors, z, out, *ctx.arguments)
+    bias, skip = tensors[5:]
+    *others, dbias, dskip = gradients
+    return (
+        *others,
+        None if bias is None else dbias,
+        None if skip is None else dskip,
+        *(None,) * 5,
+    )
+
+
+def _gradients(
+    grad: Tensor,  # [B, T, H, W, O]
+    freq: Tensor,
+    phase: Tensor,
+    y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    z: Tensor | None,  # pre-activation, if kept
+    out: Tensor | None,  # output, if it tells the slope
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by freq, phase, y, x, weight, bias and skip, differentiable.
+
+    Everything that depends on the phase passes through the rotated weights V = W R(p):
+    dV[t] = dA[t]^T E, dW = sum_t dV R(p)^T, dphase = sum_o dVc*Vs - dVs*Vc, and the shared
+    embedding's gradient dE = sum_t dA[t] V[t] gives dfreq, dy and dx.
+    """
+    if out is None and z is None:
+        z = _pre_activation(freq, phase, y, x, weight, bias, skip)
+    da = grad * slope(z, out, activation, alpha, gain, clamp)
+    b, t, h, w, o = da.shape
+    dskip = da.new_zeros(0) if skip is None else _cells(da).sum((3, 5))
+    da = da.reshape(b, t, h * w, o)
+    dbias = da.new_zeros(0) if bias is None else da.sum((0, 1, 2), dtype=bias.dtype)
+    rotated, sin, cos = _rotated(weight, phase)
+    embedding = _shared_embedding(freq, y, x, weight.dtype)
+    wide = sin.dtype
+    drotated = torch.matmul(da.transpose(2, 3), embedding[:, None]).to(wide)
+    ds, dc = drotated.chunk(2, dim=-1)
+    vs, vc = rotated.to(wide).chunk(2, dim=-1)
+    dphase = (dc * vs - ds * vc).sum(2).to(phase.dtype)
+    dweight = torch.cat([ds * cos + dc * sin, dc * cos - ds * sin], dim=-1).sum(1)
+    dembedding = torch.matmul(da, rotated).sum(1).view(b, 1, h, w, weight.shape[2])
+    still = freq.new_zeros(b, 1, freq.shape[1])
+    dfreq, _, dy, dx = features_gradients(dembedding, freq, still, y, x)
+    return dfreq, dphase, dy, dx, dweight.to(weight.dtype), dbias, dskip
+
+
+def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(grad.new_empty(0) if t is None else t.new_empty(t.shape) for t in rest[:7])
+
+
+def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, _, out = inputs[:10]
+    ctx.save_for_backward(*tensors, out)
+    ctx.arguments = inputs[10:]
+    ctx.set_materialize_grads(False)
+
+
+def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    *inputs, out = ctx.saved_tensors
+    # Homogeneous activations have no second derivative, so the saved output still serves;
+    # for the others the pre-activation is computed again from the inputs.
+
+    def formula(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+        return _gradients(*tensors, None, out, *ctx.arguments)  # type: ignore[arg-type]
+
+    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
+
+
+_registry.define(
+    "coord_linear",
+    "(Tensor freq, Tensor phase, Tensor y, Tensor x, Tensor weight, Tensor? bias,"
+    " Tensor? skip, str activation, float alpha, float gain, float? clamp,"
+    " bool keep_pre_activation) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    _setup,
+    _backward,
+)
+_registry.define(
+    "coord_linear_backward",
+    "(Tensor grad, Tensor freq, Tensor phase, Tensor y, Tensor x, Tensor weight,"
+    " Tensor? bias, Tensor? skip, Tensor? z, Tensor? out, str activation, float alpha,"
+    " float gain, float? clamp)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _gradients,
+    _gradients_fake,
+    _gradients_setup,
+    _gradients_backward,
+)

@@ -1,0 +1,197 @@
+"""fir_resample: zero-insert, pad, filter and decimate (the semantics of upfirdn2d)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from digan.ops import _registry
+from digan.ops._check import check_floating
+
+
+def _pair(name: str, value: int | Sequence[int]) -> list[int]:
+    pair = [value, value] if isinstance(value, int) else list(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"{name} must be a positive integer or two [x, y], got {value}")
+    return pair
+
+
+def fir_resample(
+    x: Tensor,  # [N, C, H, W]
+    filter: Tensor | None,  # [K] separable, or [Ky, Kx]
+    up: int | Sequence[int] = 1,
+    down: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    *,
+    gain: float = 1.0,
+    flip_filter: bool = False,
+    impl: _registry.Impl | None = None,
+) -> Tensor:
+    """Resamples images with a FIR filter. Per axis, in this order:
+
+    1. insert up-1 zeros behind every sample; 2. pad with zeros (negative: crop);
+    3. convolve with `filter * gain` (keeping only outputs whose window is inside);
+    4. keep every down-th sample.
+
+    The output has (size*up + pad0 + pad1 - K) // down + 1 samples an axis. The gradient is
+    the same op with up and down exchanged and the filter flipped, so all orders exist.
+
+    Args:
+        x: float64, float32, bfloat16 or float16, any strides; channels-last stays so.
+        filter: taps, applied as a true convolution; 1-D filters act on both axes.
+        up, down: factors, one or two [x, y].
+        padding: zeros on every side, one, two [x, y] or four [x0, x1, y0, y1] numbers.
+        gain: factor of the filter as a whole.
+        flip_filter: correlation in place of convolution.
+        impl: `auto`, `fused` or `reference`, see `digan.ops`.
+
+    Raises:
+        ValueError: wrong shape, or an output with no sample.
+        OpUnavailableError: `impl="fused"` without kernels.
+
+    No gradient flows to the filter.
+    """
+    check_floating(x=x, filter=filter)
+    if x.dim() != 4:
+        raise ValueError(f"x must be [N, C, H, W], got {list(x.shape)}")
+    if filter is not None and filter.dim() not in (1, 2):
+        raise ValueError(f"filter must be [K] or [Ky, Kx], got {list(filter.shape)}")
+    up, down = _pair("up", up), _pair("down", down)
+    pad = [padding] * 4 if isinstance(padding, int) else list(padding)
+    if len(pad) == 2:
+        pad = [pad[0], pad[0], pad[1], pad[1]]
+    if len(pad) != 4:
+        raise ValueError(f"padding must be one, two or four integers, got {padding}")
+    height, width = _output_size(x, filter, up, down, pad)
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"the filter must fit in the padded image, got an output of {height} x {width} "
+            f"from {list(x.shape)}"
+        )
+    (x,) = _registry.autocast(x)
+    arguments = (up, down, pad, flip_filter, gain)
+    if _registry.takes_formula("fir_resample", impl, x):
+        return fir_resample_reference(x, filter, *arguments)
+    out: Tensor = torch.ops.digan.fir_resample(x, filter, *arguments)
+    return out
+
+
+def _taps(filter: Tensor | None) -> tuple[int, int]:
+    """Filter width and height."""
+    if filter is None:
+        return 1, 1
+    return filter.shape[-1], filter.shape[0]
+
+
+def _output_size(
+    x: Tensor, filter: Tensor | None, up: list[int], down: list[int], pad: list[int]
+) -> tuple[int, int]:
+    kx, ky = _taps(filter)
+    height = (x.shape[2] * up[1] + pad[2] + pad[3] - ky) // down[1] + 1
+    width = (x.shape[3] * up[0] + pad[0] + pad[1] - kx) // down[0] + 1
+    return height, width
+
+
+def _convolve(x: Tensor, taps: Tensor, stride: list[int]) -> Tensor:
+    """Correlates every channel with the same [Ky, Kx] taps."""
+    channels = x.shape[1]
+    weight = taps.to(x.dtype).expand(channels, 1, *taps.shape)
+    return functional.conv2d(x, weight, stride=stride, groups=channels)
+
+
+@_registry.outside_autocast
+def fir_resample_reference(
+    x: Tensor,
+    filter: Tensor | None,
+    up: list[int],
+    down: list[int],
+    padding: list[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    """The formula in PyTorch operations, differentiable to any order."""
+    n, c, h, w = x.shape
+    if up != [1, 1]:
+        x = x.reshape(n, c, h, 1, w, 1)
+        x = functional.pad(x, [0, up[0] - 1, 0, 0, 0, up[1] - 1])
+        x = x.reshape(n, c, h * up[1], w * up[0])
+    if any(padding):
+        x = functional.pad(x, padding)
+    if filter is None:
+        return x[:, :, :: down[1], :: down[0]] * gain
+    if x.numel() == 0:
+        out_h = (x.shape[2] - _taps(filter)[1]) // down[1] + 1
+        out_w = (x.shape[3] - _taps(filter)[0]) // down[0] + 1
+        return x.new_zeros(n, c, out_h, out_w) + 0 * x.sum()
+    # conv2d correlates; a convolution is the correlation with flipped taps.
+    if filter.dim() == 2:
+        taps = filter * gain
+        return _convolve(x, taps if flip_filter else taps.flip([0, 1]), [down[1], down[0]])
+    taps = filter if flip_filter else filter.flip([0])
+    x = _convolve(x, taps[None, :] * gain, [1, down[0]])
+    return _convolve(x, taps[:, None], [down[1], 1])
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return (
+        torch.channels_last
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        else torch.contiguous_format
+    )
+
+
+def _kernel(x: Tensor, filter: Tensor | None, *arguments: Any) -> Tensor:
+    out = fir_resample_reference(x, filter, *arguments)
+    out = out.contiguous(memory_format=_layout(x))
+    return out.clone() if out.data_ptr() == x.data_ptr() else out
+
+
+def _fake(
+    x: Tensor,
+    filter: Tensor | None,
+    up: list[int],
+    down: list[int],
+    padding: list[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    height, width = _output_size(x, filter, up, down, padding)
+    size = [x.shape[0], x.shape[1], height, width]
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_layout(x))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, filter, *arguments = inputs
+    ctx.save_for_backward(filter)
+    ctx.size = x.shape
+    ctx.arguments = arguments
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (filter,) = ctx.saved_tensors
+    up, down, pad, flip, gain = ctx.arguments
+    kx, ky = _taps(filter)
+    (h, w), (out_h, out_w) = ctx.size[2:], grad.shape[2:]
+    padding = [
+        kx - pad[0] - 1,
+        w * up[0] - out_w * down[0] + pad[0] - up[0] + 1,
+        ky - pad[2] - 1,
+        h * up[1] - out_h * down[1] + pad[2] - up[1] + 1,
+    ]
+    dx = torch.ops.digan.fir_resample(grad, filter, down, up, padding, not flip, gain)
+    return dx, None, None, None, None, None, None
+
+
+_registry.define(
+    "fir_resample",
+    "(Tensor x, Tensor? filter, int[] up, int[] down, int[] padding, bool flip_filter,"
+    " float gain) -> Tensor",
+    _kernel,
+    _fake,
+    _setup,
+    _backward,
+)

@@ -1,0 +1,231 @@
+"""modulated_linear: one linear layer per video, with its activation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digan.ops import _registry
+from digan.ops._activation import (
+    ACTIVATIONS,
+    activate,
+    activate_,
+    check_activation,
+    slope,
+    slope_from_output,
+)
+from digan.ops._check import check_floating, check_same_dtype, check_shape
+
+
+def modulated_linear(
+    x: Tensor,  # [B, ..., I]
+    weight: Tensor,  # [B, O, I]
+    bias: Tensor | None = None,  # [O]
+    activation: str = "linear",
+    *,
+    alpha: float | None = None,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    impl: _registry.Impl | None = None,
+) -> Tensor:  # [B, ..., O]
+    """Applies video b's own matrix to every row of video b: a 1x1 layer on any grid.
+
+        y[b, p] = clamp(gain * act(weight[b] @ x[b, p] + bias; alpha), -clamp, clamp)
+
+    One batched matrix product over P = all axes between the first and the last, whatever
+    they mean ([B, T, H, W, I] or [B, N, I]).
+
+    Args:
+        x, weight: one dtype (float64, float32, bfloat16, float16), any strides. Under
+            autocast both take the autocast dtype.
+        bias: shared by all videos; may be float32 beside lower-precision x.
+        activation, alpha, gain, clamp: as in `bias_act`.
+        impl: `auto`, `fused` or `reference`, see `digan.ops`.
+
+    Returns:
+        Contiguous tensor of x's dtype. Differentiable to any order.
+
+    Raises:
+        ValueError: shapes that do not fit, unknown activation. TypeError: mixed dtypes.
+        OpUnavailableError: `impl="fused"` without kernels.
+    """
+    dims: dict[str, int] = {}
+    check_floating(x=x, weight=weight, bias=bias)
+    alpha = check_activation(activation, alpha, clamp)
+    check_shape(dims, "x", x, ("B", "*", "I"))
+    check_shape(dims, "weight", weight, ("B", "O", "I"))
+    if bias is not None:
+        check_shape(dims, "bias", bias, ("O",))
+    x, weight = _registry.autocast(x, weight)
+    check_same_dtype(x=x, weight=weight)
+    if _registry.takes_formula("modulated_linear", impl, x):
+        return modulated_linear_reference(x, weight, bias, activation, alpha, gain, clamp)
+    rows = x.reshape(x.shape[0], -1, x.shape[-1]) if x.numel() else x.new_empty(_row_shape(x))
+    keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
+    y, _ = torch.ops.digan.modulated_linear(
+        rows, weight, bias, activation, alpha, gain, clamp, keep
+    )
+    out: Tensor = y.reshape(*x.shape[:-1], weight.shape[1])
+    return out
+
+
+def _row_shape(x: Tensor) -> tuple[int, int, int]:
+    rows = 1
+    for size in x.shape[1:-1]:
+        rows *= size
+    return x.shape[0], rows, x.shape[-1]
+
+
+@_registry.outside_autocast
+def modulated_linear_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    """The formula in PyTorch operations, differentiable to any order."""
+    z = torch.bmm(x.reshape(_row_shape(x)), weight.transpose(1, 2))
+    if bias is not None:
+        z = z + bias.to(z.dtype)
+    y = activate(z, activation, alpha, gain, clamp)
+    return y.reshape(*x.shape[:-1], weight.shape[1])
+
+
+def _pre_activation(x: Tensor, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+    """scale * (x @ weight^T + bias), the scale and the bias riding on the matrix product."""
+    if bias is None:
+        zero = x.new_zeros(())
+        return torch.baddbmm(zero, x, weight.transpose(1, 2), beta=0, alpha=scale)
+    return torch.baddbmm(bias.to(x.dtype), x, weight.transpose(1, 2), beta=scale, alpha=scale)
+
+
+def _kernel(
+    x: Tensor,  # [B, P, I]
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    keep_pre_activation: bool,
+) -> tuple[Tensor, Tensor]:
+    if slope_from_output(activation, alpha, gain):
+        # act(gain * z) = gain * act(z): the gain costs nothing inside the product.
+        z = _pre_activation(x, weight, bias, gain)
+        return activate_(z, activation, alpha, 1.0, clamp), x.new_empty(0)
+    z = _pre_activation(x, weight, bias)
+    kept = x.new_empty(0)
+    if keep_pre_activation:  # homogeneous activations are applied in place, the others are not
+        kept = z.clone() if ACTIVATIONS[activation].homogeneous else z
+    return activate_(z, activation, alpha, gain, clamp), kept
+
+
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    keep_pre_activation: bool,
+) -> tuple[Tensor, Tensor]:
+    y = x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
+    keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
+    return y, torch.empty_like(y) if keep else x.new_empty(0)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, activation, alpha, gain, clamp, keep = inputs
+    y, kept = output
+    from_output = slope_from_output(activation, alpha, gain)
+    ctx.save_for_backward(
+        x, weight, bias, kept if keep and not from_output else None, y if from_output else None
+    )
+    ctx.arguments = (activation, alpha, gain, clamp)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 8
+    x, weight, bias, z, y = ctx.saved_tensors
+    dx, dweight, dbias = torch.ops.digan.modulated_linear_backward(
+        grad, x, weight, bias, z, y, *ctx.arguments
+    )
+    return dx, dweight, None if bias is None else dbias, None, None, None, None, None
+
+
+def _gradients(
+    grad: Tensor,  # [B, P, O]
+    x: Tensor,  # [B, P, I]
+    weight: Tensor,  # [B, O, I]
+    bias: Tensor | None,
+    z: Tensor | None,  # [B, P, O] pre-activation, if kept
+    y: Tensor | None,  # [B, P, O] output, if it tells the slope
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dA = grad * act'(z); dx = dA W, dweight = dA^T x, dbias = sum dA. Differentiable."""
+    if y is None and z is None and (activation != "linear" or clamp is not None):
+        z = _pre_activation(x, weight, bias)
+    if y is None and z is None:
+        z = grad  # linear: the slope does not look at it
+    da = grad * slope(z, y, activation, alpha, gain, clamp)
+    dbias = grad.new_zeros(0) if bias is None else da.sum((0, 1), dtype=bias.dtype)
+    return torch.bmm(da, weight), torch.bmm(da.transpose(1, 2), x), dbias
+
+
+def _gradients_fake(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        grad.new_empty(0) if bias is None else torch.empty_like(bias),
+    )
+
+
+def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad, x, weight, bias, _, y, *ctx.arguments = inputs
+    ctx.save_for_backward(grad, x, weight, bias, y)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    *inputs, y = ctx.saved_tensors
+    # A second derivative of the activation must be seen: the pre-activation is computed
+    # again from the inputs. Homogeneous activations have none; the output still serves.
+    z_free = y if y is not None and ACTIVATIONS[ctx.arguments[0]].homogeneous else None
+
+    def formula(g: Tensor, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
+        return _gradients(g, x, w, b, None, z_free, *ctx.arguments)
+
+    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
+
+
+_registry.define(
+    "modulated_linear",
+    "(Tensor x, Tensor weight, Tensor? bias, str activation, float alpha, float gain,"
+    " float? clamp, bool keep_pre_activation) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    _setup,
+    _backward,
+)
+_registry.define(
+    "modulated_linear_backward",
+    "(Tensor grad, Tensor x, Tensor weight, Tensor? bias, Tensor? z, Tensor? y,"
+    " str activation, float alpha, float gain, float? clamp) -> (Tensor, Tensor, Tensor)",
+    _gradients,
+    _gradients_fake,
+    _gradients_setup,
+    _gradients_backward,
+)
