@@ -38,6 +38,12 @@ def _gelu_derivative(z: Tensor, _: float) -> Tensor:
     return cdf + z * torch.exp(-0.5 * z * z) * (1 / math.sqrt(2 * math.pi))
 
 
+def _exp_below(z: Tensor) -> Tensor:
+    # exp(z) below zero, 1 from there on; exp of a large z would be infinite, its slope times
+    # the zero of `where` NaN. The second derivative at 0 is 0, as PyTorch has it for elu.
+    return torch.where(z < 0, torch.exp(z.clamp(max=0)), 1.0)
+
+
 def _swish_derivative(z: Tensor, _: float) -> Tensor:
     s = torch.sigmoid(z)
     return s * (1 + z * (1 - s))
@@ -58,12 +64,10 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "softplus": Activation(lambda z, a: functional.softplus(z), lambda z, a: torch.sigmoid(z)),
     "swish": Activation(lambda z, a: z * torch.sigmoid(z), _swish_derivative),
-    "elu": Activation(
-        lambda z, a: functional.elu(z), lambda z, a: torch.where(z > 0, 1.0, torch.exp(z))
-    ),
+    "elu": Activation(lambda z, a: functional.elu(z), lambda z, a: _exp_below(z)),
     "selu": Activation(
         lambda z, a: functional.selu(z),
-        lambda z, a: _SELU_SCALE * torch.where(z > 0, 1.0, _SELU_ALPHA * torch.exp(z)),
+        lambda z, a: _SELU_SCALE * torch.where(z > 0, 1.0, _SELU_ALPHA * _exp_below(z)),
     ),
 }
 
@@ -125,5 +129,5 @@ def slope(
     if clamp is not None:
         # The bound as the output holds it: 181.02 is 181.0 in bfloat16.
         bound = torch.full((), clamp, dtype=y.dtype, device=y.device)
-        d = (y.abs() < bound) * d
+        d = (y.abs() < bound).to(y.dtype) * d  # a bool times a number would be float32
     return d

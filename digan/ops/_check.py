@@ -34,7 +34,7 @@ def check_shape(
 
 
 def check_floating(**tensors: Tensor | None) -> None:
-    """Checks that the tensors are floating point and on one device. Raises TypeError, ValueError."""
+    """Checks for floating point (TypeError) and for one device (ValueError)."""
     first: tuple[str, torch.device] | None = None
     for name, tensor in tensors.items():
         if tensor is None:

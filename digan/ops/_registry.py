@@ -13,6 +13,7 @@ library registers CUDA kernels for the same schemas and then wins by dispatch.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -74,6 +75,11 @@ def unavailable(name: str) -> str:
     return ""
 
 
+# What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph
+# that is being traced asks now and keeps the answer, so that `fused` is an error there too.
+unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def status() -> dict[str, str]:
     """For every op, `fused` or `reference (reason)`: what `impl="auto"` runs here."""
     return {name: f"reference ({why})" if (why := unavailable(name)) else "fused" for name in _ops}
@@ -99,8 +105,6 @@ def takes_formula(name: str, impl: str | None, tensor: Tensor) -> bool:
         raise ValueError(f"impl must be one of {', '.join(IMPLS)}, got {impl!r}")
     if impl == "reference":
         return True
-    if torch.compiler.is_compiling():
-        return False
     if impl == "fused":
         reason = unavailable(name)
         if reason:
@@ -109,7 +113,7 @@ def takes_formula(name: str, impl: str | None, tensor: Tensor) -> bool:
             raise OpUnavailableError(
                 f"{name}: impl='fused' needs CUDA tensors, got one on {tensor.device}"
             )
-    elif tensor.device.type == "cuda" and name not in _said:
+    elif not torch.compiler.is_compiling() and tensor.device.type == "cuda" and name not in _said:
         _said.add(name)
         reason = unavailable(name)
         if reason:
@@ -122,6 +126,13 @@ def _autocast_is_on(device: str) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
+def _autocast_off(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    device = tensor.device.type
+    if not _autocast_is_on(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
 def outside_autocast(formula: Callable[_P, _R]) -> Callable[_P, _R]:
     """The formula with autocast off: its tensors have taken their dtypes before.
 
@@ -131,10 +142,7 @@ def outside_autocast(formula: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(formula)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        device = next(a.device.type for a in args if isinstance(a, Tensor))
-        if not _autocast_is_on(device):
-            return formula(*args, **kwargs)
-        with torch.autocast(device, enabled=False):
+        with _autocast_off(next(a for a in args if isinstance(a, Tensor))):
             return formula(*args, **kwargs)
 
     return run
@@ -166,7 +174,7 @@ def vjp(
     own history (it may depend on another) is not walked a second time.
     """
     higher_order = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), _autocast_off(next(x for x in inputs if x is not None)):
         fresh = [
             None
             if x is None
@@ -175,7 +183,7 @@ def vjp(
             else x.detach().requires_grad_()
             for x in inputs
         ]
-        outputs = outside_autocast(formula)(*fresh)
+        outputs = formula(*fresh)
         pairs = [
             (y, g)
             for y, g in zip(outputs, cotangents, strict=True)

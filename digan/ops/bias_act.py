@@ -124,8 +124,9 @@ def _gradients(
     dx = grad * slope(z, out, activation, alpha, gain, clamp)
     if bias is None:
         return dx, dx.new_zeros(0)
-    dbias = dx.sum([i for i in range(dx.dim()) if i != dim], dtype=bias.dtype)
-    return dx, dbias
+    others = [i for i in range(dx.dim()) if i != dim]
+    # An empty list of axes would mean all of them.
+    return dx, dx.sum(others, dtype=bias.dtype) if others else dx.to(bias.dtype, copy=True)
 
 
 def _gradients_fake(

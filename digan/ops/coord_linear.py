@@ -84,9 +84,7 @@ def coord_linear(
         return coord_linear_reference(freq, phase, y, x, weight, bias, skip, *arguments)
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     out: Tensor
-    out, _ = torch.ops.digan.coord_linear(
-        freq, phase, y, x, weight, bias, skip, *arguments, keep
-    )
+    out, _ = torch.ops.digan.coord_linear(freq, phase, y, x, weight, bias, skip, *arguments, keep)
     return out
 
 
@@ -291,7 +289,7 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     # for the others the pre-activation is computed again from the inputs.
 
     def formula(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-        return _gradients(*tensors, None, out, *ctx.arguments)  # type: ignore[arg-type]
+        return _gradients(*tensors, None, out, *ctx.arguments)  # type: ignore[arg-type, call-arg]
 
     return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
 

@@ -60,7 +60,8 @@ def factorized_modulation_reference(
     u = weight * (1 + torch.bmm(left, right) / math.sqrt(left.shape[2]))
     if not demodulate:
         return u
-    return u / (torch.linalg.vector_norm(u, dim=2, keepdim=True) + EPSILON)
+    norm: Tensor = torch.linalg.vector_norm(u, dim=2, keepdim=True)
+    return u / (norm + EPSILON)
 
 
 def _kernel(weight: Tensor, left: Tensor, right: Tensor, demodulate: bool) -> Tensor:
@@ -130,7 +131,7 @@ def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     def formula(*tensors: Tensor) -> tuple[Tensor, ...]:
-        return _gradients(*tensors, ctx.demodulate)  # type: ignore[call-arg]
+        return _gradients(*tensors, ctx.demodulate)  # type: ignore[arg-type, call-arg]
 
     return *_registry.vjp(formula, ctx.saved_tensors, cotangents), None
 

@@ -119,8 +119,10 @@ def fir_resample_reference(
         x = x.reshape(n, c, h, 1, w, 1)
         x = functional.pad(x, [0, up[0] - 1, 0, 0, 0, up[1] - 1])
         x = x.reshape(n, c, h * up[1], w * up[0])
-    if any(padding):
-        x = functional.pad(x, padding)
+    if any(padding):  # zeros first: a crop may take more than the image on its side has
+        x = functional.pad(x, [max(p, 0) for p in padding])
+        left, right, top, bottom = (max(-p, 0) for p in padding)
+        x = x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
     if filter is None:
         return x[:, :, :: down[1], :: down[0]] * gain
     if x.numel() == 0:

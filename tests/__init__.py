@@ -1,0 +1,1 @@
+"""The tests; a package, so that benchmarks and test files can share `tests.op_cases`."""

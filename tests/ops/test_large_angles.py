@@ -1,0 +1,62 @@
+"""The coordinate ops at large angles: a float32 phase is wrong by 3e-4 at 1e4 radians.
+
+A phase that is formed in float64 from float32 factors is exact, so the result in float32 is
+as good at 1e4 radians as at 1. Angles grow through the frequencies, through the phase (time),
+and through the coordinates (a zoomed-out or long video).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.op_cases import (
+    COORD_LINEAR,
+    FOURIER_FEATURES,
+    FOURIER_FEATURES_AT,
+    Case,
+    generator_of,
+    make_inputs,
+    relative_error,
+    to_float64,
+)
+from tests.ops import checks
+
+SIZES = {"B": 2, "T": 3, "H": 6, "W": 4, "F": 16, "O": 9, "N": 40, "d": 3}
+RUNS = [
+    pytest.param(op, *b.values, id=f"{op.name}-{b.id}", marks=b.marks)
+    for op in (FOURIER_FEATURES, FOURIER_FEATURES_AT, COORD_LINEAR)
+    for b in checks.backends_of(op)
+]
+THROUGH = {
+    "frequency": ("freq",),
+    "phase": ("phase",),
+    "coordinates": ("y", "x", "coords"),
+    "all": ("freq", "phase", "y", "x", "coords"),
+}
+
+
+@pytest.mark.parametrize("through", THROUGH)
+@pytest.mark.parametrize("largest", [50.0, 300.0, 1e4])
+@pytest.mark.parametrize(("op", "backend"), RUNS)
+def test_float32_error_does_not_grow_with_the_angle(op, backend, largest, through):
+    generator = generator_of(f"{op.name} {largest} {through}")
+    inputs = make_inputs(op, Case("large", SIZES), generator, torch.float32, backend.device)
+    # Products of two factors reach about 3 * 0.7 * 3; each factor takes its share.
+    grown = [n for n in THROUGH[through] if n in inputs]
+    share = {"all": 0.5}.get(through, 1.0)
+    for name in grown:
+        power = 1.0 if name == "phase" else share
+        inputs[name] = inputs[name] * (largest / 8) ** power
+    exact = to_float64(inputs)
+    cotangent = checks.draw_cotangent(op, Case("large", SIZES), inputs, torch.float32)
+
+    def largest_angle():
+        freq, coords = exact["freq"].abs(), exact.get("coords", exact.get("x")).abs()
+        return float(freq.max() * coords.max() + exact["phase"].abs().max())
+
+    assert largest / 8 < largest_angle() < 20 * largest
+    truth = checks.gradients(lambda i: op.oracle(*i.values()), op, exact, cotangent)
+    found = checks.gradients(lambda i: op.function(**i, impl=backend.impl), op, inputs, cotangent)
+    errors = {n: relative_error(found[n], truth[n]) for n in truth}
+    assert all(e < 1e-6 for e in errors.values()), errors
