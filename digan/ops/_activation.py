@@ -7,6 +7,7 @@ plain formula passes the gradient, the ops (which look at the saved output) give
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,9 +29,9 @@ class Activation:
     homogeneous: bool = False  # act(c z) = c act(z) for c > 0: slope readable from the output
 
 
-def _step(z: Tensor, below: float, above: float = 1.0) -> Tensor:
+def _step(z: Tensor, below: float) -> Tensor:
     # Filled tensors, for `where` of two numbers would round them to float32.
-    return torch.where(z > 0, torch.full_like(z, above), torch.full_like(z, below))
+    return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, below))
 
 
 def _gelu_derivative(z: Tensor, _: float) -> Tensor:
@@ -90,6 +91,18 @@ def slope_from_output(name: str, alpha: float, gain: float) -> bool:
     return ACTIVATIONS[name].homogeneous and gain > 0 and alpha >= 0
 
 
+def round_to(value: float, dtype: torch.dtype) -> float:
+    """A number as a tensor of that dtype holds it: 181.02 is 181.0 in bfloat16."""
+    if dtype == torch.float64:
+        return value
+    bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    if dtype == torch.bfloat16:  # the upper half of a float32, rounded to nearest even
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    elif dtype == torch.float16:
+        return float(struct.unpack("<e", struct.pack("<e", min(value, 65504.0)))[0])
+    return float(struct.unpack("<f", struct.pack("<I", bits))[0])
+
+
 def activate(z: Tensor, name: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """The pipeline on a pre-activation, differentiable to any order."""
     y = ACTIVATIONS[name].function(z, alpha)
@@ -111,23 +124,30 @@ def activate_(z: Tensor, name: str, alpha: float, gain: float, clamp: float | No
     return z if clamp is None else z.clamp_(-clamp, clamp)
 
 
-def slope(
-    z: Tensor | None, y: Tensor | None, name: str, alpha: float, gain: float, clamp: float | None
-) -> Tensor | float:
-    """dy/dz from the pre-activation z or, for homogeneous activations, from the output y."""
+def apply_slope(
+    grad: Tensor,
+    z: Tensor | None,
+    y: Tensor | None,
+    name: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    """grad * dy/dz, from the pre-activation z or, for homogeneous activations, the output y.
+
+    Differentiable by grad and, where z is given, by z.
+    """
     if y is None:
         assert z is not None
-        d: Tensor | float = ACTIVATIONS[name].derivative(z, alpha) * gain
+        slope = ACTIVATIONS[name].derivative(z, alpha) * gain
         if clamp is not None:
-            inside = (ACTIVATIONS[name].function(z, alpha) * gain).abs() < clamp
-            d = d * inside
-        return d
-    if name == "linear":
-        d = gain
-    else:
-        d = _step(y, gain * (alpha if name == "lrelu" else 0.0), gain)
+            slope = slope * ((ACTIVATIONS[name].function(z, alpha) * gain).abs() < clamp)
+        return grad * slope
+    # PyTorch's own backward kernels: one pass each, and differentiable by grad.
     if clamp is not None:
-        # The bound as the output holds it: 181.02 is 181.0 in bfloat16.
-        bound = torch.full((), clamp, dtype=y.dtype, device=y.device)
-        d = (y.abs() < bound).to(y.dtype) * d  # a bool times a number would be float32
-    return d
+        bound = round_to(clamp, y.dtype)
+        grad = torch.ops.aten.hardtanh_backward(grad, y, -bound, bound)
+    if name != "linear":
+        below = alpha if name == "lrelu" else 0.0
+        grad = torch.ops.aten.leaky_relu_backward(grad, y, below, True)
+    return grad if gain == 1 else grad * gain

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._activation import activate, activate_, check_activation, slope, slope_from_output
+from digan.ops._activation import (
+    activate,
+    activate_,
+    apply_slope,
+    check_activation,
+    slope_from_output,
+)
 from digan.ops._check import check_floating
 
 
@@ -121,20 +127,13 @@ def _gradients(
 ) -> tuple[Tensor, Tensor]:
     """dx = grad * act'(x + bias), dbias = its sum over all axes but `dim`; differentiable."""
     z = None if x is None else _pre_activation(x, bias, dim)
-    dx = grad * slope(z, out, activation, alpha, gain, clamp)
+    dx = apply_slope(grad, z, out, activation, alpha, gain, clamp)
+    dx = grad.clone() if dx is grad else dx  # an op's output is never its input
     if bias is None:
         return dx, dx.new_zeros(0)
     others = [i for i in range(dx.dim()) if i != dim]
     # An empty list of axes would mean all of them.
     return dx, dx.sum(others, dtype=bias.dtype) if others else dx.to(bias.dtype, copy=True)
-
-
-def _gradients_fake(
-    grad: Tensor, x: Tensor | None, bias: Tensor | None, out: Tensor | None, *_: Any
-) -> tuple[Tensor, Tensor]:
-    saved = out if out is not None else x
-    dx = torch.empty_like(grad) if saved is None else grad * saved
-    return dx, grad.new_empty(0) if bias is None else torch.empty_like(bias)
 
 
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -167,7 +166,7 @@ _registry.define(
     "(Tensor grad, Tensor? x, Tensor? bias, Tensor? out, str activation, float alpha,"
     " float gain, float? clamp, int dim) -> (Tensor, Tensor)",
     _gradients,
-    _gradients_fake,
+    _gradients,  # run on fake tensors: the strides of mixed layouts are PyTorch's to choose
     _gradients_setup,
     _gradients_backward,
 )

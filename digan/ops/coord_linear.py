@@ -12,8 +12,8 @@ from digan.ops._activation import (
     ACTIVATIONS,
     activate,
     activate_,
+    apply_slope,
     check_activation,
-    slope,
     slope_from_output,
 )
 from digan.ops._check import check_floating, check_same_dtype, check_shape
@@ -253,7 +253,7 @@ def _gradients(
     """
     if out is None and z is None:
         z = _pre_activation(freq, phase, y, x, weight, bias, skip)
-    da = grad * slope(z, out, activation, alpha, gain, clamp)
+    da = apply_slope(grad, z, out, activation, alpha, gain, clamp)
     b, t, h, w, o = da.shape
     dskip = da.new_zeros(0) if skip is None else _cells(da).sum((3, 5))
     da = da.reshape(b, t, h * w, o)

@@ -146,8 +146,55 @@ def _layout(x: Tensor) -> torch.memory_format:
     )
 
 
+_MOST_TAPS = 64  # a separable filter up to 8x8 is one pass over memory as one convolution
+
+
+def _one_convolution(
+    x: Tensor,
+    filter: Tensor | None,
+    up: list[int],
+    down: list[int],
+    padding: list[int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor | None:
+    """The op as a single (transposed) convolution without padded copies, where that exists."""
+    if filter is None or x.numel() == 0:
+        return None
+    taps = filter if filter.dim() == 2 else torch.outer(filter, filter)
+    if taps.numel() > _MOST_TAPS:
+        return None
+    channels = x.shape[1]
+    left, right, top, bottom = padding
+    if up == [1, 1] and left == right >= 0 and top == bottom >= 0:
+        taps = taps if flip_filter else taps.flip([0, 1])
+        weight = (taps * gain).to(x.dtype).expand(channels, 1, *taps.shape)
+        return functional.conv2d(
+            x, weight, stride=[down[1], down[0]], padding=[top, left], groups=channels
+        )
+    # Zero insertion and convolution is a transposed convolution, which cuts `crop` samples
+    # at the start and gives `extra` more at the end.
+    kx, ky = _taps(taps)
+    crop = [ky - 1 - top, kx - 1 - left]
+    extra = [up[1] - 1 + bottom - top, up[0] - 1 + right - left]
+    if down == [1, 1] and min(crop) >= 0 and 0 <= extra[0] < up[1] and 0 <= extra[1] < up[0]:
+        taps = taps.flip([0, 1]) if flip_filter else taps
+        weight = (taps * gain).to(x.dtype).expand(channels, 1, *taps.shape)
+        return functional.conv_transpose2d(
+            x,
+            weight,
+            stride=[up[1], up[0]],
+            padding=crop,
+            output_padding=extra,
+            groups=channels,
+        )
+    return None
+
+
 def _kernel(x: Tensor, filter: Tensor | None, *arguments: Any) -> Tensor:
-    out = fir_resample_reference(x, filter, *arguments)
+    out = _one_convolution(x, filter, *arguments)
+    if out is None:
+        out = fir_resample_reference(x, filter, *arguments)
     out = out.contiguous(memory_format=_layout(x))
     return out.clone() if out.data_ptr() == x.data_ptr() else out
 

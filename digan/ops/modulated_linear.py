@@ -12,8 +12,8 @@ from digan.ops._activation import (
     ACTIVATIONS,
     activate,
     activate_,
+    apply_slope,
     check_activation,
-    slope,
     slope_from_output,
 )
 from digan.ops._check import check_floating, check_same_dtype, check_shape
@@ -178,7 +178,7 @@ def _gradients(
         z = _pre_activation(x, weight, bias)
     if y is None and z is None:
         z = grad  # linear: the slope does not look at it
-    da = grad * slope(z, y, activation, alpha, gain, clamp)
+    da = apply_slope(grad, z, y, activation, alpha, gain, clamp)
     dbias = grad.new_zeros(0) if bias is None else da.sum((0, 1), dtype=bias.dtype)
     return torch.bmm(da, weight), torch.bmm(da.transpose(1, 2), x), dbias
 
