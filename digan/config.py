@@ -6,6 +6,7 @@ The command line and `config.yaml` of a run fill the same tree; a snapshot carri
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -15,8 +16,11 @@ from digan.errors import DiganError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Preset = Literal["official", "fast", "tiny"]
+Kernels = Literal["auto", "fused", "reference"]
 T = TypeVar("T")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+MOST_SIZE = 1 << 16
+MOST_LAYERS = 64
 
 
 def _check_resolution(resolution: int) -> None:
@@ -25,6 +29,27 @@ def _check_resolution(resolution: int) -> None:
             f"resolution must be a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, "
             f"got {resolution}"
         )
+
+
+def _check_sizes(config: GeneratorConfig | DiscriminatorConfig, **least: int) -> None:
+    """Sizes from a least to 65,536: one beyond is a slip, or a file that was tampered with."""
+    for name, low in least.items():
+        most = MOST_LAYERS if name == "mapping_layers" else MOST_SIZE
+        if not low <= getattr(config, name) <= most:
+            raise DiganError(
+                f"{name.replace('_', '-')} must be from {low} to {most}, "
+                f"got {getattr(config, name)}"
+            )
+
+
+def _channels(config: GeneratorConfig | DiscriminatorConfig, resolution: int) -> int:
+    channels = min(config.channel_base // resolution, config.channel_max)
+    if channels < 1:
+        raise DiganError(
+            f"channel-base must be at least the resolution of {resolution}, "
+            f"got {config.channel_base}"
+        )
+    return channels
 
 
 @dataclass(frozen=True)
@@ -47,15 +72,21 @@ class GeneratorConfig:
     """R: rank of a layer's modulation."""
     mapping_layers: int = 2
     """Layers of the mapping network."""
+    motion_scale: float = 0.25
+    """Factor of time before the motion network; larger starts from faster motion."""
     clamp: float | None = None
     """Bound on activations; fp16 wants 256."""
 
     def __post_init__(self) -> None:
         _check_resolution(self.resolution)
+        _check_sizes(
+            self, num_classes=0, latent_dim=1, channel_base=1, channel_max=1, frequencies=1,
+            rank=1, mapping_layers=0,
+        )  # fmt: skip
 
     def channels(self, resolution: int) -> int:
         """Channels of the block that is named after a resolution."""
-        return min(self.channel_base // resolution, self.channel_max)
+        return _channels(self, resolution)
 
 
 @dataclass(frozen=True)
@@ -79,10 +110,13 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         _check_resolution(self.resolution)
+        _check_sizes(
+            self, num_classes=0, channel_base=1, channel_max=1, mapping_layers=0, group_size=1
+        )
 
     def channels(self, resolution: int) -> int:
         """Channels of the block that is named after a resolution."""
-        return min(self.channel_base // resolution, self.channel_max)
+        return _channels(self, resolution)
 
 
 @dataclass(frozen=True)
@@ -91,8 +125,8 @@ class TrainConfig:
 
     preset: Preset = "official"
     """official: as published; fast: half the discriminator width; tiny: minutes on a CPU."""
-    resolution: int = 128
-    """Side of a frame in pixels, a power of two from 32; the store's by default."""
+    resolution: int | None = None
+    """Side of a frame in pixels; the store's, which it must equal."""
     clip_frames: int = 16
     """N: frames of a training clip; a sample is a pair of them."""
     cond: bool = False
@@ -105,8 +139,9 @@ class TrainConfig:
     """Length of the run in thousands of real samples."""
     precision: Precision = "fp32"
     """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
-    fused_kernels: bool | None = None
-    """Demand the native kernels, refuse them, or use them where they can run (default)."""
+    kernels: Kernels = "auto"
+    """Path of the ops: native kernels where they can run, everywhere (or an error), nowhere;
+    --fused-kernels and --no-fused-kernels stand for fused and reference."""
     mirror: bool = True
     """Flip clips horizontally with probability 1/2."""
     augment: bool = True
@@ -147,17 +182,31 @@ class TrainConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self) -> None:
-        _check_resolution(self.resolution)
+        if self.resolution is not None:
+            _check_resolution(self.resolution)
         if self.clip_frames < 2:
             raise DiganError(f"clip-frames must be at least 2, got {self.clip_frames}")
         for name in ("batch", "kimg", "lr", "tick", "snap", "d_reg_interval", "g_reg_interval"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 flag = name.replace("_", "-")
-                raise DiganError(f"{flag} must be positive, got {getattr(self, name)}")
+                raise DiganError(f"{flag} must be positive and finite, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise DiganError(f"workers must be at least 0, got {self.workers}")
+        if self.threads is not None and self.threads < 1:
+            raise DiganError(f"threads must be at least 1, got {self.threads}")
+        if not 0 <= self.seed < 1 << 63:
+            raise DiganError(f"seed must be from 0 to 2^63 - 1, got {self.seed}")
         part = self.batch_gpu or self.batch
         if part < 1 or self.batch % part:
             raise DiganError(
                 f"batch-gpu must divide the batch of {self.batch}, got {self.batch_gpu}"
+            )
+        group = self.discriminator.group_size
+        if 2 * part % min(group, 2 * part) or part % min(group, part):
+            name = "batch" if self.batch_gpu is None else "batch-gpu"
+            raise DiganError(
+                f"{name} must be a multiple of {group}, the group of the minibatch statistic, "
+                f"got {part}"
             )
         unknown = set(self.metrics) - {"fd-random3d"}
         if unknown:
@@ -179,22 +228,29 @@ PRESETS: dict[str, TrainConfig] = {
         snap=10.0,
         workers=1,
         generator=GeneratorConfig(
-            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, rank=10
+            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, motion_scale=1.0
         ),
-        discriminator=DiscriminatorConfig(channel_base=1024, channel_max=64),
+        discriminator=DiscriminatorConfig(channel_base=512, channel_max=64),
     ),
 }
 
 
 def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainConfig:
-    """The configuration with its networks fitted to a data set's resolution and classes."""
+    """The configuration with its networks fitted to a data set's resolution and classes.
+
+    Raises:
+        DiganError: another resolution was asked for.
+    """
+    if config.resolution not in (None, resolution):
+        raise DiganError(
+            f"resolution must be the store's {resolution}, got {config.resolution}: prepare a "
+            "store of that resolution"
+        )
     classes = num_classes if config.cond else 0
     return dataclasses.replace(
         config,
         resolution=resolution,
-        generator=dataclasses.replace(
-            config.generator, resolution=resolution, num_classes=classes
-        ),
+        generator=dataclasses.replace(config.generator, resolution=resolution, num_classes=classes),
         discriminator=dataclasses.replace(
             config.discriminator, resolution=resolution, num_classes=classes
         ),
@@ -215,13 +271,19 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """
     try:
         return dacite.from_dict(
-            kind, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float})
+            kind,
+            values,
+            dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float, int: _to_int}),
         )
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise DiganError(f"the configuration does not fit {kind.__name__}: {error}") from error
 
 
-def _to_float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"a number is wanted, got {value!r}")
-    return float(value)
+# True is an int to Python and an int is a float to dacite. A value that is no number leaves
+# here as one that dacite refuses, for then the message names the field.
+def _to_int(value: Any) -> Any:
+    return str(value) if isinstance(value, bool) else value
+
+
+def _to_float(value: Any) -> Any:
+    return float(value) if type(value) is int else _to_int(value)

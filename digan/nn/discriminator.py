@@ -18,7 +18,7 @@ _HALF = math.sqrt(0.5)
 class ResidualBlock(nn.Module):
     """[N, I, H, W] to [N, O, H/2, W/2]: two convolutions beside a decimated 1x1 skip."""
 
-    def __init__(self, resolution: int, config: DiscriminatorConfig, impl: Impl) -> None:
+    def __init__(self, resolution: int, config: DiscriminatorConfig, impl: Impl | None) -> None:
         super().__init__()
         width, out = config.channels(resolution), config.channels(resolution // 2)
         clamp = config.clamp
@@ -27,7 +27,8 @@ class ResidualBlock(nn.Module):
         self.skip = Convolution(width, out, 1, impl, activation="linear", bias=False, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.skip(x, gain=_HALF)
+        """Halves the resolution."""
+        y: Tensor = self.skip(x, gain=_HALF)
         x = self.conv1(self.conv0(x), gain=_HALF)
         return y + x
 
@@ -55,7 +56,7 @@ def minibatch_std(x: Tensor, group_size: int) -> Tensor:
 class Epilogue(nn.Module):
     """[N, C, 4, 4] to logits [N]: minibatch statistic, convolution, two linear layers."""
 
-    def __init__(self, config: DiscriminatorConfig, impl: Impl) -> None:
+    def __init__(self, config: DiscriminatorConfig, impl: Impl | None) -> None:
         super().__init__()
         self.group_size = config.group_size
         width = config.channels(4)
@@ -65,6 +66,7 @@ class Epilogue(nn.Module):
         self.out = FullyConnected(width, width if config.num_classes else 1)
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
+        """Logits; `code` [N, width] is the mapped label of a conditional network."""
         x = self.conv(minibatch_std(x, self.group_size))
         # flatten(1) reads channel by channel whatever the memory format.
         x = self.out(self.fc(x.flatten(1)))
@@ -87,11 +89,12 @@ class Discriminator(nn.Module):
         channels: int,
         config: DiscriminatorConfig,
         *,
-        impl: Impl = "auto",
+        impl: Impl | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.compute_dtype = dtype
+        self.input_shape = (channels, config.resolution, config.resolution)
         first = config.channels(config.resolution)
         self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp)
         resolutions = [config.resolution >> i for i in range((config.resolution // 8).bit_length())]
@@ -105,6 +108,16 @@ class Discriminator(nn.Module):
         self.epilogue = Epilogue(config, impl)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Logits [N].
+
+        Raises:
+            ValueError: x or label does not fit; N is no multiple of the group size.
+        """
+        if x.shape[1:] != self.input_shape:
+            wanted = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"x must be [N, {wanted}], got {list(x.shape)}")
+        if self.mapping is None and label is not None:
+            raise ValueError("label must be None for an unconditional network")
         full = self.epilogue.out.weight.dtype
         x = x.to(self.compute_dtype or full).contiguous(memory_format=torch.channels_last)
         x = self.from_rgb(x)
@@ -134,7 +147,7 @@ class PairDiscriminator(nn.Module):
         self,
         config: DiscriminatorConfig,
         *,
-        impl: Impl = "auto",
+        impl: Impl | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()

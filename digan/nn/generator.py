@@ -38,7 +38,7 @@ class SynthesisBlock(nn.Module):
     64 on upsample and add an embedding of their own grid.
     """
 
-    def __init__(self, resolution: int, config: GeneratorConfig, impl: Impl) -> None:
+    def __init__(self, resolution: int, config: GeneratorConfig, impl: Impl | None) -> None:
         super().__init__()
         self.resolution = resolution
         self.grid_size = max(resolution, BASE_SIZE)
@@ -56,19 +56,25 @@ class SynthesisBlock(nn.Module):
             inputs.append(out)
         embedded = self.is_first or self.upsamples
         self.embedding = (
-            MotionEmbedding(config.frequencies, config.latent_dim) if embedded else None
+            MotionEmbedding(config.frequencies, config.latent_dim, config.motion_scale)
+            if embedded
+            else None
         )
         self.layers = nn.ModuleList(
             ModulatedLayer(i, out, config.latent_dim, config.rank, impl) for i in inputs
         )
         self.to_rgb = ToRGB(out, config.latent_dim)
 
+    def modulated(self) -> list[ModulatedLayer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, ModulatedLayer)]
+
     def write(self, ws: Tensor, z_motion: Tensor, dtype: torch.dtype) -> BlockWeights:
         """The block's weights from its rows of ws [B, len(layers) + 1, D]."""
         freq = constant = motion = None
         if self.embedding is not None:
             freq, constant, motion = self.embedding.write(ws[:, 0], z_motion)
-        layers = [layer.write(ws[:, i]).to(dtype) for i, layer in enumerate(self.layers)]
+        layers = [layer.write(ws[:, i]).to(dtype) for i, layer in enumerate(self.modulated())]
         return BlockWeights(freq, constant, motion, layers, self.to_rgb.write(ws[:, -1]).to(dtype))
 
     def forward(
@@ -80,7 +86,7 @@ class SynthesisBlock(nn.Module):
         axes: tuple[Tensor, Tensor],  # y [H'], x [W'] of this block's grid
     ) -> tuple[Tensor, Tensor]:
         """Activations and the picture accumulated so far, on this block's grid."""
-        for i, (layer, weight) in enumerate(zip(self.layers, weights.layers, strict=True)):
+        for i, (layer, weight) in enumerate(zip(self.modulated(), weights.layers, strict=True)):
             if i == 0 and self.embedding is not None:
                 x = self._embedded(x, weight, layer.bias, weights, t, axes)
             else:
@@ -111,8 +117,10 @@ class SynthesisBlock(nn.Module):
         axes: tuple[Tensor, Tensor],
     ) -> Tensor:
         """The layer on [upsample(x) ; embedding], neither of which is ever formed."""
-        assert self.embedding is not None and weights.freq is not None
-        assert weights.constant is not None and weights.motion is not None
+        assert self.embedding is not None
+        assert weights.freq is not None
+        assert weights.constant is not None
+        assert weights.motion is not None
         skip = None
         if x is not None:
             channels = x.shape[-1]
@@ -139,7 +147,7 @@ class VideoINR:
         assert like is not None
         t = grid.times(like.shape[0], like)
         x = image = None
-        for block, weights in zip(self.generator.blocks, self.blocks, strict=True):
+        for block, weights in zip(self.generator.synthesis_blocks(), self.blocks, strict=True):
             x, image = block(x, image, weights, t, grid.axes(block.grid_size, like))
         assert image is not None
         return grid.crop(image, self.generator.config.resolution)
@@ -158,7 +166,7 @@ class Generator(nn.Module):
     w_avg: Tensor
 
     def __init__(
-        self, config: GeneratorConfig, *, impl: Impl = "auto", dtype: torch.dtype | None = None
+        self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
         self.config = config
@@ -170,10 +178,14 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl) for r in resolutions)
         self.register_buffer("w_avg", torch.zeros(config.latent_dim))
 
+    def synthesis_blocks(self) -> list[SynthesisBlock]:
+        """The blocks, typed."""
+        return [block for block in self.blocks if isinstance(block, SynthesisBlock)]
+
     @property
     def num_ws(self) -> int:
         """Rows of ws: one per layer, and one for the last layer to RGB."""
-        return sum(len(block.layers) for block in self.blocks) + 1
+        return sum(len(block.layers) for block in self.synthesis_blocks()) + 1
 
     def map(
         self,
@@ -191,7 +203,7 @@ class Generator(nn.Module):
             truncation: psi; w moves to w_avg + psi * (w - w_avg).
             truncation_cutoff: rows truncated; None for all.
         """
-        ws = self.mapping(z, label)[:, None].repeat(1, self.num_ws, 1)
+        ws: Tensor = self.mapping(z, label)[:, None].repeat(1, self.num_ws, 1)
         if truncation == 1:
             return ws
         rows = self.num_ws if truncation_cutoff is None else truncation_cutoff
@@ -222,7 +234,7 @@ class Generator(nn.Module):
             )
         dtype = self.compute_dtype or ws.dtype
         blocks, row = [], 0
-        for block in self.blocks:
+        for block in self.synthesis_blocks():
             # A block's layer to RGB shares its row with the next block's first layer.
             count = len(block.layers)
             blocks.append(block.write(ws[:, row : row + count + 1], z_motion, dtype))
@@ -233,4 +245,5 @@ class Generator(nn.Module):
         self, z: Tensor, z_motion: Tensor, grid: SpaceTimeGrid, label: Tensor | None = None
     ) -> Tensor:
         """Videos [B, T, H, W, 3] on a grid."""
-        return self.write(self.map(z, label), z_motion).render(grid)
+        frames: Tensor = self.write(self.map(z, label), z_motion).render(grid)
+        return frames

@@ -42,6 +42,7 @@ class FullyConnected(nn.Module):
         self.bias = nn.Parameter(torch.full((out_features,), bias_init))
 
     def forward(self, x: Tensor) -> Tensor:  # [..., I] -> [..., O]
+        """Applies the layer."""
         bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
         y = functional.linear(x, self.weight * self.weight_gain, bias)
         if self.activation == "lrelu":
@@ -56,7 +57,7 @@ class ModulatedLayer(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, latent_dim: int, rank: int, impl: Impl
+        self, in_channels: int, out_channels: int, latent_dim: int, rank: int, impl: Impl | None
     ) -> None:
         super().__init__()
         self.rank = rank
@@ -89,21 +90,22 @@ class ToRGB(nn.Module):
     def write(self, w: Tensor) -> Tensor:  # [B, D] -> [B, 3, I]
         """The layer's matrix for every video."""
         style = self.affine(w) * self.weight_gain
-        return self.weight * style[:, None]
+        matrix: Tensor = self.weight * style[:, None]
+        return matrix
 
 
 class MotionEmbedding(nn.Module):
     """Frequencies and phases of a Fourier embedding; only the phase depends on time.
 
-        [A | b] = xy_affine(w), freq = sqrt(10) * A
-        m = motion_affine([w ; z_motion]), phase(t) = b + mlp(leaky_relu(0.25 * m * t, 0.01))
+    [A | b] = xy_affine(w), freq = sqrt(10) * A
+    m = motion_affine([w ; z_motion]), phase(t) = b + mlp(leaky_relu(scale * m * t, 0.01))
     """
 
     FOURIER_SCALE = math.sqrt(10)
-    MOTION_SIGMA = 0.25
 
-    def __init__(self, frequencies: int, latent_dim: int) -> None:
+    def __init__(self, frequencies: int, latent_dim: int, motion_scale: float = 0.25) -> None:
         super().__init__()
+        self.motion_scale = motion_scale
         self.frequencies = frequencies
         self.xy_affine = FullyConnected(latent_dim, 3 * frequencies)
         self.motion_affine = FullyConnected(2 * latent_dim, frequencies)
@@ -121,7 +123,7 @@ class MotionEmbedding(nn.Module):
 
     def phase(self, constant: Tensor, motion: Tensor, t: Tensor) -> Tensor:
         """The phases [B, T, F] at times t [B, T]."""
-        m = motion[:, None] * t[:, :, None] * self.MOTION_SIGMA
+        m = motion[:, None] * t[:, :, None] * self.motion_scale
         moved: Tensor = self.motion_mlp(functional.leaky_relu(m, 0.01))
         return constant[:, None] + moved
 
@@ -138,7 +140,7 @@ class Convolution(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int,
-        impl: Impl,
+        impl: Impl | None,
         *,
         activation: str = "lrelu",
         bias: bool = True,
@@ -153,15 +155,14 @@ class Convolution(nn.Module):
         self.clamp = clamp
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.act_gain = LRELU_GAIN if activation == "lrelu" else 1.0
-        self.weight = nn.Parameter(
-            torch.randn(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         if down:
             taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
             self.register_buffer("filter", taps / taps.sum(), persistent=False)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:  # [N, I, H, W]
+        """Applies the layer; `gain` multiplies its output, and its clamp."""
         weight = (self.weight * self.weight_gain).to(x.dtype)
         weight = weight.contiguous(memory_format=torch.channels_last)
         pad = self.kernel_size // 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,8 +25,7 @@ class Mapping(nn.Module):
         self.embed = FullyConnected(num_classes, width) if num_classes else None
         sizes = [latent_dim + (width if num_classes else 0), *[width] * num_layers]
         self.layers = nn.ModuleList(
-            FullyConnected(i, o, "lrelu", lr_multiplier=0.01)
-            for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            FullyConnected(i, o, "lrelu", lr_multiplier=0.01) for i, o in pairwise(sizes)
         )
 
     def forward(self, z: Tensor | None, label: Tensor | None) -> Tensor:
@@ -35,7 +36,8 @@ class Mapping(nn.Module):
             label: class indices [B], integer; or class weights [B, K], floating point.
 
         Raises:
-            ValueError: a label is missing, out of range, or given to an unconditional network.
+            ValueError: z does not fit; a label is missing, out of range (on the CPU; CUDA
+                asserts), does not fit, or is given to an unconditional network.
         """
         parts = []
         if self.latent_dim:
@@ -53,10 +55,20 @@ class Mapping(nn.Module):
         return x
 
     def _one_hot(self, label: Tensor | None) -> Tensor:
+        classes = self.num_classes
         if label is None:
-            raise ValueError(f"a conditional network needs a label of its {self.num_classes} classes")
+            raise ValueError(f"label must be one of {classes} classes for every sample, got None")
         assert self.embed is not None
         dtype = self.embed.weight.dtype
         if label.is_floating_point():
+            if label.dim() != 2 or label.shape[1] != classes:
+                raise ValueError(f"class weights must be [B, {classes}], got {list(label.shape)}")
             return label.to(dtype)
-        return functional.one_hot(label.long(), self.num_classes).to(dtype)
+        if label.dim() != 1:
+            raise ValueError(f"class indices must be [B], got {list(label.shape)}")
+        try:
+            return functional.one_hot(label.long(), classes).to(dtype)
+        except RuntimeError as error:
+            raise ValueError(
+                f"label must be from 0 to {classes - 1}, got {label.tolist()}"
+            ) from error

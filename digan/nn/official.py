@@ -10,21 +10,29 @@ import re
 
 from torch import Tensor
 
-# The first pattern that matches is rewritten.
+_TENSOR = r"(weight|bias)"
+_MODULATED = r"((?:affine\.)?(?:weight|bias))"
+_EMBEDDING = r"synthesis\.(b\d+)\.(?:input\.input\.)?coord_fuser"
+# Whole names; a name that fits no pattern is not one of the original's.
 _GENERATOR = [
-    (r"^mapping\.w_avg$", "w_avg"),
-    (r"^mapping\.fc(\d+)\.", r"mapping.layers.\1."),
-    (r"^mapping\.embed\.", "mapping.embed."),
-    (r"^synthesis\.(b\d+)\.input\.input\.coord_fuser\.", r"\1.embedding."),
-    (r"^synthesis\.(b\d+)\.coord_fuser\.", r"\1.embedding."),
-    (r"^synthesis\.(b\d+)\.torgb\.", r"\1.to_rgb."),
-    (r"^synthesis\.b4\.conv1\.", "b4.layers.0."),
-    (r"^synthesis\.(b\d+)\.conv([01])\.", r"\1.layers.\2."),
-    (r"^synthesis\.(b\d+)\.extra_convs\.0\.", r"\1.layers.2."),
+    (r"mapping\.w_avg", "w_avg"),
+    (rf"mapping\.fc(\d+)\.{_TENSOR}", r"mapping.layers.\1.\2"),
+    (rf"mapping\.embed\.{_TENSOR}", r"mapping.embed.\1"),
+    (rf"{_EMBEDDING}\.xyaffine\.{_TENSOR}", r"\1.embedding.xy_affine.\2"),
+    (rf"{_EMBEDDING}\.affine\.{_TENSOR}", r"\1.embedding.motion_affine.\2"),
+    (rf"{_EMBEDDING}\.motion_mlp\.([01])\.{_TENSOR}", r"\1.embedding.motion_mlp.\2.\3"),
+    (rf"synthesis\.(b\d+)\.torgb\.{_MODULATED}", r"\1.to_rgb.\2"),
+    (rf"synthesis\.b4\.conv1\.{_MODULATED}", r"b4.layers.0.\1"),
+    (rf"synthesis\.(b\d+)\.conv([01])\.{_MODULATED}", r"\1.layers.\2.\3"),
+    (rf"synthesis\.(b\d+)\.extra_convs\.0\.{_MODULATED}", r"\1.layers.2.\2"),
 ]
-_EMBEDDING = [
-    (r"\.embedding\.xyaffine\.", ".embedding.xy_affine."),
-    (r"\.embedding\.affine\.", ".embedding.motion_affine."),
+_DISCRIMINATOR = [
+    (rf"mapping\.fc(\d+)\.{_TENSOR}", r"mapping.layers.\1.\2"),
+    (rf"mapping\.embed\.{_TENSOR}", r"mapping.embed.\1"),
+    (rf"b\d+\.fromrgb\.{_TENSOR}", r"from_rgb.\1"),
+    (rf"b4\.(conv|fc|out)\.{_TENSOR}", r"epilogue.\1.\2"),
+    (rf"(b\d+)\.(conv[01])\.{_TENSOR}", r"\1.\2.\3"),
+    (r"(b\d+)\.skip\.weight", r"\1.skip.weight"),
 ]
 
 
@@ -36,35 +44,33 @@ def _pointwise(tensor: Tensor) -> Tensor:
     return tensor[:, :, 0, 0] if tensor.dim() == 4 else tensor
 
 
+def _renamed(name: str, patterns: list[tuple[str, str]], blocks: list[int]) -> str:
+    """Our name by the first pattern that fits; `b<resolution>` becomes its place in blocks."""
+    for pattern, ours in patterns:
+        match = re.fullmatch(pattern, name)
+        if match is None:
+            continue
+        new = match.expand(ours)
+        block = re.match(r"b(\d+)\.", new)
+        if block is None:
+            return new
+        if int(block[1]) in blocks:
+            return f"blocks.{blocks.index(int(block[1]))}.{new[block.end() :]}"
+    raise KeyError(name)
+
+
 def generator_name(name: str) -> str:
     """Our name of a tensor of the original generator. Raises KeyError for unknown names."""
-    for pattern, ours in _GENERATOR:
-        new, count = re.subn(pattern, ours, name)
-        if count:
-            for old, replacement in _EMBEDDING:
-                new = re.sub(old, replacement, new)
-            block = re.match(r"b(\d+)\.", new)
-            if block is None:
-                return new
-            index = int(block[1]).bit_length() - 3
-            return f"blocks.{index}.{new[block.end() :]}"
-    raise KeyError(name)
+    return _renamed(name, _GENERATOR, [4 << i for i in range(9)])
 
 
 def discriminator_name(name: str, resolution: int) -> str:
     """Our name of a tensor of the original's pair of discriminators. Raises KeyError."""
-    match = re.match(r"^(video|image)D\.(.*)$", name)
+    match = re.fullmatch(r"(video|image)D\.(.*)", name)
     if match is None:
         raise KeyError(name)
-    net, rest = match.groups()
-    rest = re.sub(r"^mapping\.fc(\d+)\.", r"mapping.layers.\1.", rest)
-    rest = re.sub(r"^b4\.", "epilogue.", rest)
-    rest = re.sub(r"^b\d+\.fromrgb\.", "from_rgb.", rest)
-    block = re.match(r"^b(\d+)\.", rest)
-    if block is not None:
-        index = resolution.bit_length() - int(block[1]).bit_length()
-        rest = f"blocks.{index}.{rest[block.end() :]}"
-    return f"{net}.{rest}"
+    blocks = [resolution >> i for i in range(resolution.bit_length() - 3)]
+    return f"{match[1]}.{_renamed(match[2], _DISCRIMINATOR, blocks)}"
 
 
 def generator_state(official: dict[str, Tensor]) -> dict[str, Tensor]:

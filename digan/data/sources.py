@@ -1,0 +1,302 @@
+"""What a folder holds: video files or folders of frames, with class labels and splits.
+
+Layouts that are recognised, in any mixture of depths:
+
+    one video file
+    a folder of videos, flat or nested
+    class/video.avi                    all videos one level down, in two or more folders
+    clip/0001.jpg                      folders of pictures: each folder is one video
+    train/... test/... (also val)      folders of that name around any of these are splits
+    trainlist01.txt, testlist01.txt    split lists as UCF-101 has them, in or beside the folder
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+
+from digan.errors import DiganError
+
+# fmt: off
+VIDEO_ENDINGS = frozenset([
+    ".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif",
+    ".apng", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".mjpg", ".y4m", ".asf", ".vob", ".f4v",
+    ".divx",
+])
+PICTURE_ENDINGS = frozenset([
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm",
+])
+# fmt: on
+_SPLIT = re.compile(r"^(?:.*[_-])?(train|training|val|valid|validation|test|testing)$", re.I)
+_SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_SPLIT_LIST = re.compile(r"^(train|val|test)(?:_?list|_?split)?_?0*(\d*)\.txt$", re.I)
+_LAYOUTS = """Layouts that are understood:
+  SRC/*.mp4               a folder of videos (also nested)
+  SRC/class/*.avi         one folder a class, as in UCF-101
+  SRC/clip/*.jpg          one folder of pictures a video, at any depth, as in Sky Time-lapse
+  SRC/train/... test/...  splits around any of these
+  SRC = one video file"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video to be: a video file, or a folder of pictures.
+
+    `name` is its path inside the source folder, `bytes` its size on disk, `stamp` changes
+    when its contents do, `pictures` is the number of picture files (0 for a video file).
+    """
+
+    name: str
+    path: str
+    bytes: int
+    stamp: str
+    pictures: int = 0
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass
+class Found:
+    """Everything usable in a source folder, in natural order of the names."""
+
+    sources: list[Source]
+    layout: str  # one line in words
+    classes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def format(self) -> str:
+        """Readable text."""
+        return "\n".join([self.layout, *self.notes])
+
+
+@dataclass
+class _Scan:
+    videos: list[Source] = field(default_factory=list)
+    folders: list[Source] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts frame2 before frame10; equal numbers fall back to the text."""
+    pieces = re.split(r"(\d+)", text)
+    key = [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+    return tuple(key)
+
+
+def pictures_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the picture files in a folder, in natural order."""
+    names = [
+        entry.name
+        for entry in os.scandir(folder)
+        if Path(entry.name).suffix.lower() in PICTURE_ENDINGS and not entry.name.startswith(".")
+    ]
+    return sorted(names, key=natural_key)
+
+
+def find_sources(src: str | os.PathLike[str], exclude: Path | None = None) -> Found:
+    """Look through `src` (a folder or one video file) without opening any video.
+
+    `exclude` is a folder to pass over (the store, when it lies inside the source). Raises
+    DiganError if nothing usable is there, with the tree found and the layouts understood.
+    """
+    root = Path(src)
+    if not root.exists():
+        raise DiganError(f"{root} does not exist")
+    if root.is_file():
+        if root.suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".rar", ".7z"}:
+            raise DiganError(f"{root} is an archive: unpack it and give the folder")
+        about = root.stat()
+        source = Source(root.name, str(root), about.st_size, _stamp(about))
+        return Found([source], "one video file")
+    scan = _Scan()
+    skip = {os.path.realpath(exclude)} if exclude is not None else set()
+    try:
+        _walk(root, "", scan, skip)
+    except OSError as error:
+        raise DiganError(f"{error.filename} cannot be read: {error.strerror}") from error
+    found = scan.videos or scan.folders
+    if not found:
+        raise DiganError(
+            f"{root} holds no videos and no folders of pictures. Found:\n{_tree(root)}\n{_LAYOUTS}"
+        )
+    found.sort(key=lambda source: natural_key(source.name))
+    notes = []
+    if scan.videos and scan.folders:
+        count = sum(folder.pictures for folder in scan.folders)
+        notes.append(f"{count} pictures lie beside the videos and are not used")
+    if scan.others:
+        kinds = ", ".join(f"{ending} {n}" for ending, n in scan.others.most_common(5))
+        notes.append(f"{scan.others.total()} other files are not used ({kinds})")
+    labelled, has_folders = _label(found, bool(scan.videos))
+    lists = scan.lists + _lists_beside(root)
+    if lists and not has_folders:
+        listed, note = _apply_lists(labelled, lists)
+        if any(source.split for source in listed):  # else the lists are of another data set
+            labelled = listed
+            notes.append(note)
+    classes = tuple(sorted({s.label for s in labelled if s.label is not None}, key=natural_key))
+    splits = tuple(sorted({s.split for s in labelled if s.split is not None}))
+    what = "video files" if scan.videos else "folders of pictures"
+    layout = f"{len(labelled)} {what}, {sum(s.bytes for s in labelled) / 1e6:,.1f} MB"
+    if classes:
+        shown = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
+        layout += f", {len(classes)} classes ({shown})"
+    else:
+        layout += ", no classes"
+    if splits:
+        layout += ", splits " + ", ".join(splits)
+    return Found(labelled, layout, classes, splits, notes)
+
+
+def _walk(folder: Path, prefix: str, scan: _Scan, seen: set[str]) -> None:
+    real = os.path.realpath(folder)
+    if real in seen:  # the store itself, or links that run in a circle
+        return
+    seen.add(real)
+    pictures, size, has_videos = 0, 0, False
+    digest = blake2b(digest_size=16)
+    subfolders = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            subfolders.append(entry.name)
+            continue
+        ending = os.path.splitext(entry.name)[1].lower()
+        try:
+            about = entry.stat()
+        except OSError:
+            scan.others["broken link"] += 1
+            continue
+        if not stat.S_ISREG(about.st_mode):
+            continue
+        if ending in VIDEO_ENDINGS:
+            has_videos = True
+            name = prefix + entry.name
+            scan.videos.append(Source(name, entry.path, about.st_size, _stamp(about)))
+        elif ending in PICTURE_ENDINGS:
+            pictures += 1
+            size += about.st_size
+            digest.update(os.fsencode(entry.name) + _stamp(about).encode() + b"\0")
+        else:
+            if _SPLIT_LIST.match(entry.name):
+                scan.lists.append(Path(entry.path))
+            scan.others[ending or "no ending"] += 1
+    if pictures and not has_videos:
+        name = prefix.rstrip("/") or folder.resolve().name
+        stamp = digest.hexdigest()
+        scan.folders.append(Source(name, str(folder), size, stamp, pictures))
+    elif pictures:
+        scan.others["pictures"] += pictures
+    for name in subfolders:
+        _walk(folder / name, f"{prefix}{name}/", scan, seen)
+
+
+def _stamp(about: os.stat_result) -> str:
+    return f"{about.st_size}:{about.st_mtime_ns}"
+
+
+def _label(sources: list[Source], videos: bool) -> tuple[list[Source], bool]:
+    """Class and split from the folders' names; also whether there were split folders."""
+    folders = [list(PurePosixPath(source.name).parts[:-1]) for source in sources]
+
+    def shared_top() -> bool:
+        return min(len(f) for f in folders) >= 2 and len({f[0] for f in folders}) == 1
+
+    def split_tops() -> bool:
+        return min(len(f) for f in folders) >= 1 and all(_SPLIT.match(f[0]) for f in folders)
+
+    while shared_top() and not split_tops():
+        folders = [f[1:] for f in folders]
+    splits: list[str | None] = [None] * len(sources)
+    has_split_folders = split_tops()
+    if has_split_folders:
+        for i, names in enumerate(folders):
+            match = _SPLIT.match(names[0])
+            assert match is not None
+            splits[i] = _SPLIT_NAMES.get(match[1].lower(), match[1].lower())
+        folders = [f[1:] for f in folders]
+    labels: list[str | None] = [None] * len(sources)
+    if all(len(f) == 1 for f in folders) and len({f[0] for f in folders}) > 1:
+        # Sky Time-lapse has ID/ID_1, ID/ID_2: folders that name a film, not a class.
+        film = not videos and all(
+            PurePosixPath(source.name).name.startswith(f[0])
+            for source, f in zip(sources, folders, strict=True)
+        )
+        if not film:
+            labels = [f[0] for f in folders]
+    labelled = [
+        replace(source, label=label, split=split)
+        for source, label, split in zip(sources, labels, splits, strict=True)
+    ]
+    return labelled, has_split_folders
+
+
+def _lists_beside(root: Path) -> list[Path]:
+    """Split lists in a folder next to the source, as UCF-101's archives unpack."""
+    lists: list[Path] = []
+    try:
+        for folder in root.resolve().parent.iterdir():
+            if re.search(r"train_?test|splits?$", folder.name, re.I) and folder.is_dir():
+                lists += [file for file in folder.iterdir() if _SPLIT_LIST.match(file.name)]
+    except OSError:
+        pass
+    return lists
+
+
+def _apply_lists(sources: list[Source], lists: list[Path]) -> tuple[list[Source], str]:
+    """Splits from the lists with the lowest number (UCF-101 has three alternatives)."""
+    numbered: dict[int, list[tuple[str, Path]]] = {}
+    for file in sorted(lists):
+        match = _SPLIT_LIST.match(file.name)
+        assert match is not None
+        numbered.setdefault(int(match[2] or 0), []).append((match[1].lower(), file))
+    number = min(numbered)
+    split_of: dict[str, str] = {}
+    for split, file in numbered[number]:
+        for line in file.read_text("utf-8", errors="replace").splitlines():
+            if line.strip():
+                name = re.sub(r"\s+\d+$", "", line.strip())
+                split_of.setdefault("/".join(PurePosixPath(name).parts[-2:]), split)
+    out, missing = [], 0
+    for source in sources:
+        parts = PurePosixPath(source.name).parts
+        found = split_of.get("/".join(parts[-2:])) or split_of.get(parts[-1])
+        missing += found is None
+        out.append(replace(source, split=found))
+    names = ", ".join(file.name for _, file in numbered[number])
+    note = f"splits from {names}"
+    return out, note + (f"; {missing} videos are in none of them" if missing else "")
+
+
+def _tree(root: Path, most: int = 20) -> str:
+    lines = [f"  {root}/"]
+
+    def entries(folder: Path, depth: int) -> Iterator[str]:
+        try:
+            names = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return
+        for entry in names[:8]:
+            yield "  " + "  " * depth + entry.name + ("/" if entry.is_dir() else "")
+            if entry.is_dir(follow_symlinks=False) and depth < 3:
+                yield from entries(Path(entry.path), depth + 1)
+        if len(names) > 8:
+            yield "  " + "  " * depth + f"... and {len(names) - 8} more"
+
+    for line in entries(root, 1):
+        if len(lines) > most:
+            lines.append("  ...")
+            break
+        lines.append(line)
+    if len(lines) == 1:
+        lines.append("    (empty)")
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""`digan demo`: from made videos to generated videos, with the proof that something was learnt.
+
+videos    drifting clouds at four hours of the day, written as real .mp4 files
+store     prepared from them as from any user's videos
+run       the tiny preset, with fd-random3d, its floor and its controls at both ends
+results   a grid of samples, one video that goes on beyond the clip, frame sheets, a page
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from digan.config import PRESETS, TrainConfig, resolve, to_dict
+from digan.data.datasets import ClipPairs
+from digan.data.images import write_frame_sheet
+from digan.data.prepare import prepare
+from digan.data.store import Store
+from digan.data.synthetic import write_clouds
+from digan.demo_page import write_page
+from digan.errors import DiganError
+from digan.files import writable_folder, write_json
+from digan.generate import Request, choose_videos, render_files
+from digan.grid import frame_times
+from digan.nn.snapshot import load_network, network_path
+from digan.training.loop import train
+from digan.training.runs import read_status
+from digan.training.samples import real_clips
+
+RESOLUTION = 32
+CLIP_FRAMES = 16
+VIDEOS = 96
+FRAMES = 48
+GRID = (6, 4)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How long the demo takes.
+
+    Attributes:
+        kimg: thousands of samples of training. videos: made videos.
+        seed: of the videos and of the run.
+    """
+
+    kimg: float = 8.0
+    videos: int = VIDEOS
+    seed: int = 0
+
+
+def demo_config(settings: DemoSettings) -> TrainConfig:
+    """The run's settings: the tiny preset, measured at both ends."""
+    return dataclasses.replace(
+        PRESETS["tiny"],
+        clip_frames=CLIP_FRAMES,
+        kimg=settings.kimg,
+        tick=max(settings.kimg / 16, 0.001),
+        snap=settings.kimg,
+        seed=settings.seed,
+        metrics=("fd-random3d",),
+    )
+
+
+def demo(outdir: Path, settings: DemoSettings | None = None, *, progress: bool = True) -> Path:
+    """Runs the demo; returns the page it wrote.
+
+    Raises:
+        DiganError: the folder cannot be written, or holds something else than a demo.
+    """
+    settings = settings or DemoSettings()
+    started = time.monotonic()
+    writable_folder(outdir, need_bytes=200 << 20)
+    marker = outdir / "demo.json"
+    strangers = [p.name for p in outdir.iterdir() if p.name not in _OWN]
+    if strangers and not marker.exists():
+        raise DiganError(f"{outdir} holds other files ({strangers[0]}): choose another --outdir")
+    write_json(marker, dataclasses.asdict(settings))
+
+    def say(text: str) -> None:
+        if progress:
+            print(text, file=sys.stderr, flush=True)
+
+    say(f"1/4 making {settings.videos} videos of drifting clouds in {outdir / 'videos'}")
+    write_clouds(
+        outdir / "videos", videos=settings.videos, frames=FRAMES, seed=settings.seed,
+        progress=progress,
+    )  # fmt: skip
+    say("2/4 preparing a store from them")
+    report = prepare(outdir / "videos", outdir / "store", resolution=RESOLUTION, progress=progress)
+    say(report.format())
+    say("3/4 training (a few minutes)")
+    config = demo_config(settings)
+    run = _finished_run(outdir / "runs", config)
+    if run is None:
+        outcome = train(config, outdir / "store", outdir / "runs", resume="auto", progress=progress)
+        if not outcome.finished:
+            raise KeyboardInterrupt
+        run = outcome.run
+    say("4/4 generating")
+    page = show(outdir, run, progress=progress)
+    say(f"done in {time.monotonic() - started:.0f} s: open {page}")
+    return page
+
+
+def _finished_run(runs: Path, config: TrainConfig) -> Path | None:
+    """The newest finished run of these settings, which then need not be repeated."""
+    wanted = to_dict(resolve(config, resolution=RESOLUTION, num_classes=0))
+    for run in sorted(runs.glob("*"), reverse=True):
+        status = read_status(run)
+        if status is None or not status.get("finished"):
+            continue
+        if yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) == wanted:
+            return run
+    return None
+
+
+_OWN = {"demo.json", "videos", "store", "runs", "results", "index.html"}
+
+
+def show(outdir: Path, run: Path, *, progress: bool = True) -> Path:
+    """Generates what the demo shows of a finished run, and the page; returns the page."""
+    results = outdir / "results"
+    generator, info = load_network(network_path(run))
+    fps = info.fps or 8.0
+    columns, rows = GRID
+    seeds = list(range(columns * rows))
+
+    def videos(chosen: list[int], **fields: Any) -> None:
+        request = Request(outdir=results, fps=fps, **fields)
+        named = choose_videos(info, chosen, None, None)
+        grid = (min(len(named), columns), -(-len(named) // columns))
+        render_files(generator, named, request, grid, progress=progress)
+
+    clip = frame_times(CLIP_FRAMES, CLIP_FRAMES)
+    videos(seeds, t=clip, density=4, formats=("mp4", "gif"))
+    videos(seeds[:columns], t=frame_times(4 * CLIP_FRAMES, CLIP_FRAMES), density=4)
+    render_files(
+        generator,
+        choose_videos(info, seeds[:4], None, None),
+        Request(t=clip, fps=fps, density=4, formats=("png", "sheet"), outdir=results / "frames"),
+        progress=progress,
+    )
+    store = Store(outdir / "store")
+    pairs = ClipPairs(store, CLIP_FRAMES, seed=0)
+    real = np.concatenate(list(real_clips(pairs, 8, "reals")))
+    write_frame_sheet(results / "real.png", real, columns=8, upscale=3)
+    made = np.concatenate(list(_clips(generator, clip)))
+    write_frame_sheet(results / "generated.png", made, columns=8, upscale=3)
+    return write_page(outdir, run, results, _metric_rows(run))
+
+
+def _clips(generator: Any, t: Any) -> Any:
+    from digan.synthesis import clips
+
+    return clips(generator, range(8), t)
+
+
+def _metric_rows(run: Path) -> list[dict[str, Any]]:
+    path = run / "metric-fd-random3d.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [rows[0], rows[-1]]

@@ -1,0 +1,47 @@
+"""How networks are run: the path of their ops and the dtype of their arithmetic."""
+
+from __future__ import annotations
+
+import torch
+
+from digan import ops
+from digan.config import Kernels
+from digan.errors import DiganError
+
+COMPUTE_DTYPES: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def choose_impl(kernels: Kernels) -> ops.Impl | None:
+    """The ops' path for a setting; None leaves it to DIGAN_OPS, whose default is auto.
+
+    Raises:
+        DiganError: the kernels are demanded and cannot run; with the reason and the cure.
+    """
+    if kernels == "fused":
+        for name in ops.status():
+            if reason := ops.unavailable(name):
+                raise DiganError(f"--fused-kernels cannot be kept: {name}: {reason}")
+    return None if kernels == "auto" else kernels
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device that was asked for, or the GPU where there is one.
+
+    Raises:
+        DiganError: no such device here.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DiganError(f"device must be cpu or cuda, got {device!r}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise DiganError(f"device must be cpu or cuda, got {device!r}")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DiganError("device cuda was asked for and no CUDA device is visible")
+    return chosen

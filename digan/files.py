@@ -1,0 +1,75 @@
+"""Files that are whole or not there: atomic writing, and checks before long work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from digan.errors import DiganError
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when the body ends well.
+
+    Raises:
+        DiganError: the folder cannot be written or the disk is full; `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DiganError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file atomically. Raises DiganError if it cannot."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as JSON, atomically. Raises DiganError if it cannot."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def writable_folder(path: Path, need_bytes: int = 0) -> Path:
+    """Makes a folder and proves that it can be written and has room.
+
+    Raises:
+        DiganError: names the folder, and what is missing.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.write_bytes(b"digan")
+        probe.unlink()
+    except OSError as error:
+        raise DiganError(
+            f"the folder {path} cannot be written: {error.strerror or error}"
+        ) from error
+    free = shutil.disk_usage(path).free
+    if free < need_bytes:
+        raise DiganError(
+            f"the disk of {path} must have {need_bytes / 1e9:.2f} GB free, "
+            f"it has {free / 1e9:.2f} GB"
+        )
+    return path

@@ -1,0 +1,1 @@
+"""Training: losses, one iteration, runs that can be continued exactly."""

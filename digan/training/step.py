@@ -1,0 +1,257 @@
+"""One training iteration: G, D on fakes and on reals, R1, average.
+
+The order is the original's: the generator moves first; the discriminators then see fresh
+fakes of the moved generator, with fresh latents, motions and times.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from digan.config import TrainConfig
+from digan.execution import COMPUTE_DTYPES, choose_impl
+from digan.nn import Generator, PairDiscriminator
+from digan.training.augment import AugmentDraws
+from digan.training.distributed import World, split_batch
+from digan.training.draws import FakeDraws, sample_fakes
+from digan.training.losses import (
+    RealPairs,
+    discriminator_fake_loss,
+    discriminator_real_loss,
+    generator_loss,
+    r1_penalty,
+)
+from digan.training.statistics import GradientGuard, Statistics
+
+
+def lazy_adam(
+    parameters: list[nn.Parameter], lr: float, beta2: float, interval: int
+) -> torch.optim.Adam:
+    """Adam with betas (0, beta2), corrected for lazy regularisation every `interval` steps."""
+    ratio = interval / (interval + 1)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(0.0, beta2**ratio), eps=1e-8)
+
+
+def ema_decay(seen: int, batch: int, ema_kimg: float, rampup: float | None) -> float:
+    """Share of the average kept in one iteration: 0.5^(batch / half-life).
+
+    The half-life is ema_kimg thousand samples, at most `rampup` times the samples seen.
+    """
+    half_life = ema_kimg * 1000
+    if rampup is not None:
+        half_life = min(half_life, seen * rampup)
+    return float(0.5 ** (batch / max(half_life, 1e-8)))
+
+
+class Trainer:
+    """Networks, their average, their optimisers, and the number of samples seen.
+
+    Args:
+        config: resolved settings.
+        labels: classes of the data's clips, conditional runs only; fakes draw from them.
+        world: the processes of the run.
+        device: of everything.
+        dtype: of the parameters; float64 in tests.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        labels: np.ndarray | None = None,
+        world: World | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.config = config
+        self.labels = labels if config.cond else None
+        self.world = world or World()
+        self.device = torch.device(device)
+        self.seen = 0
+        impl = choose_impl(config.kernels)
+        compute = COMPUTE_DTYPES[config.precision]
+        # Initial weights are a function of the seed; the global generator is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.generator = Generator(config.generator, impl=impl, dtype=compute)
+            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
+        self.generator.to(self.device, dtype).requires_grad_(False)
+        self.discriminator.to(self.device, dtype).requires_grad_(False)
+        self.average = copy.deepcopy(self.generator).eval()
+        self.g_optimizer = lazy_adam(
+            list(self.generator.parameters()), config.lr, config.beta2, config.g_reg_interval
+        )
+        self.d_optimizer = lazy_adam(
+            list(self.discriminator.parameters()), config.lr, config.beta2, config.d_reg_interval
+        )
+        self.g_guard = GradientGuard(dict(self.generator.named_parameters(prefix="generator")))
+        self.d_guard = GradientGuard(
+            dict(self.discriminator.named_parameters(prefix="discriminator"))
+        )
+        self.statistics = Statistics()
+        self.parts = self._own_parts()
+
+    def _own_parts(self) -> list[Tensor]:
+        """Sample positions of this process's micro-batches."""
+        batch = self.config.batch
+        count = batch // (self.config.batch_gpu or batch // self.world.size)
+        parts = split_batch(batch, count, self.config.discriminator.group_size)
+        own = parts[self.world.rank :: self.world.size]
+        return [torch.tensor(p, device=self.device) for p in own]
+
+    @property
+    def step(self) -> int:
+        """Iterations done."""
+        return self.seen // self.config.batch
+
+    def iteration(self, frames: Tensor, dt: Tensor, label: Tensor | None) -> None:
+        """One iteration on a batch of real pairs.
+
+        Args:
+            frames: uint8 [B, 2, 3, H, W]. dt: [B]. label: classes [B], or None.
+        """
+        config, indices = self.config, range(self.seen, self.seen + self.config.batch)
+        self.train_generator(self._fakes("G", indices))
+        fakes = self._fakes("D", indices)
+        real = self._reals(frames, dt, label, "D/real", indices)
+        self.train_discriminator(fakes, real)
+        if self.step % config.d_reg_interval == 0:
+            augment = self._augment("R1", indices)
+            self.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, augment))
+        self.update_average()
+        self.seen += config.batch
+
+    def _augment(self, stream: str, indices: range) -> AugmentDraws | None:
+        if not self.config.augment:
+            return None
+        size = self.config.generator.resolution
+        return AugmentDraws.sample(
+            self.config.seed, f"{stream}/augment", indices, size, self.device
+        )
+
+    def _fakes(self, phase: str, indices: range) -> FakeDraws:
+        return sample_fakes(
+            self.config.seed,
+            phase,
+            indices,
+            latent_dim=self.config.generator.latent_dim,
+            size=self.config.generator.resolution,
+            labels=self.labels,
+            augment=self.config.augment,
+            device=self.device,
+        )
+
+    def _reals(
+        self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: range
+    ) -> RealPairs:
+        dtype = self.generator.w_avg.dtype
+        return RealPairs(
+            frames.to(self.device).to(dtype) / 127.5 - 1,
+            dt.to(self.device, dtype),
+            label.to(self.device) if self.config.cond and label is not None else None,
+            self._augment(stream, indices),
+        )
+
+    def train_generator(self, draws: FakeDraws) -> None:
+        """The generator's step. w_avg moves once, by the mean of w over the whole batch."""
+        batch, codes = self.config.batch, []
+
+        def loss(part: Tensor) -> Tensor:
+            value, logits, w = generator_loss(
+                self.generator, self.discriminator, draws.take(part), batch
+            )
+            codes.append(w)
+            self.statistics.add("G/loss", value * (batch / len(part)))
+            self.statistics.add("G/video_logit", logits.video)
+            self.statistics.add("G/image_logit", logits.image)
+            return value
+
+        norm = self._phase(self.generator, self.g_optimizer, self.g_guard, [loss])
+        self.statistics.add("G/gradient_norm", norm)
+        self._update_w_avg(codes)
+
+    def train_discriminator(self, draws: FakeDraws, real: RealPairs) -> None:
+        """The discriminators' step: fakes, then reals, in two backward passes."""
+        batch, codes = self.config.batch, []
+
+        def fake_loss(part: Tensor) -> Tensor:
+            value, logits, w = discriminator_fake_loss(
+                self.generator, self.discriminator, draws.take(part), batch
+            )
+            codes.append(w)
+            self.statistics.add("D/fake_loss", value * (batch / len(part)))
+            self.statistics.add("D/fake_video_logit", logits.video)
+            self.statistics.add("D/fake_image_logit", logits.image)
+            return value
+
+        def real_loss(part: Tensor) -> Tensor:
+            value, logits = discriminator_real_loss(self.discriminator, real.take(part), batch)
+            self.statistics.add("D/real_loss", value * (batch / len(part)))
+            self.statistics.add("D/real_video_logit", logits.video)
+            self.statistics.add("D/real_image_logit", logits.image)
+            return value
+
+        norm = self._phase(
+            self.discriminator, self.d_optimizer, self.d_guard, [fake_loss, real_loss]
+        )
+        self.statistics.add("D/gradient_norm", norm)
+        self._update_w_avg(codes)
+
+    def regularize_discriminator(self, real: RealPairs) -> None:
+        """The lazy R1 step, `d_reg_interval` times as strong for being as rare."""
+
+        def loss(part: Tensor) -> Tensor:
+            penalty, video, image = r1_penalty(
+                self.discriminator, real.take(part), self.config.gamma, self.config.batch
+            )
+            self.statistics.add("D/r1_video", video)
+            self.statistics.add("D/r1_image", image)
+            return penalty * self.config.d_reg_interval
+
+        norm = self._phase(self.discriminator, self.d_optimizer, self.d_guard, [loss])
+        self.statistics.add("D/r1_gradient_norm", norm)
+
+    def _phase(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        guard: GradientGuard,
+        losses: list[Callable[[Tensor], Tensor]],
+    ) -> Tensor:
+        """Gradients of the losses over this process's parts, summed over all, then a step."""
+        parameters = list(network.parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        network.requires_grad_(True)
+        for loss in losses:
+            for part in self.parts:
+                torch.autograd.backward(loss(part))
+        network.requires_grad_(False)
+        for parameter in parameters:  # R1 does not reach biases; their Adam moments move on
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.world.sum_(p.grad for p in parameters if p.grad is not None)
+        norm = guard.check(self.step)
+        optimizer.step()
+        return norm
+
+    def _update_w_avg(self, codes: list[Tensor]) -> None:
+        total = torch.cat(codes).sum(dim=0)
+        self.world.sum_([total])
+        self.generator.update_w_avg(total / self.config.batch, self.config.w_avg_beta)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Moves the averaged generator; its w_avg is copied."""
+        decay = ema_decay(
+            self.seen, self.config.batch, self.config.ema_kimg, self.config.ema_rampup
+        )
+        averaged: list[Tensor] = list(self.average.parameters())
+        current: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        self.average.w_avg.copy_(self.generator.w_avg)

@@ -1,0 +1,117 @@
+"""`digan generate`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from digan.cli import parse
+from digan.config import Kernels, Precision
+from digan.errors import DiganError
+
+DEFAULT_FPS = 8.0
+
+
+@dataclass(frozen=True)
+class GenerateArgs:
+    """Make videos with a trained network. The same seed gives the same video, always.
+
+    Time 0 is the first frame of a training clip, 1 its last. --frames alone continues at
+    training speed, beyond the clip if there are more; with --t-end the frames are evenly
+    spaced over the range; --time-density k puts k-1 frames between each two. --fps is
+    playback speed only.
+
+    Examples:
+        digan generate --network demo --seeds 0-3
+        digan generate --network RUN --seeds 0-35 --grid 6x6 --format mp4,gif
+        digan generate --network F --frames 128 --fps 30 --motion-seeds 0-3 --seeds 7
+        digan generate --network F --time-density 8 --fps 64     # 8x smoother
+        digan generate --network F --size 512 --zoom 1.5         # denser, and wider
+    """
+
+    network: str
+    """Network file, a run's folder (its newest snapshot), or demo."""
+    seeds: str = "0"
+    """Content seeds: 0-35, or 0,1,4-6; ranges are inclusive."""
+    motion_seeds: str | None = None
+    """Motion seeds; the content seeds by default. One of either goes with all of the other."""
+    classes: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Classes by number, range or name; a conditional network takes them in turn by default."""
+    frames: int | None = None
+    """Frames at training speed; a clip by default."""
+    t_start: float = 0.0
+    """Time of the first frame, in clip units."""
+    t_end: float | None = None
+    """Time of the last frame."""
+    time_density: int = 1
+    """k divides the time step: k*(n-1)+1 frames."""
+    fps: float | None = None
+    """Playback frames per second; the training data's by default."""
+    size: int | None = None
+    """Pixels for the training square, a multiple of the network's resolution."""
+    zoom: float = 1.0
+    """How many times wider than the training square to look."""
+    trunc: float = 1.0
+    """Truncation psi: 1 none, 0 the average video."""
+    grid: str | None = None
+    """COLUMNSxROWS: all videos in one file."""
+    format: str = "mp4"
+    """Any of mp4, gif, png, npz, sheet (a few frames in one picture), separated by commas."""
+    outdir: Path = Path("out")
+    """Where to write."""
+    chunk: int | None = None
+    """Frames computed at once; chosen by memory by default, and without effect on them."""
+    precision: Precision = "fp32"
+    """Arithmetic of the coordinate layers."""
+    kernels: Kernels = "auto"
+    """Path of the ops: native kernels where they can run, everywhere (or an error), nowhere;
+    --fused-kernels and --no-fused-kernels stand for fused and reference."""
+    device: str | None = None
+    """cpu or cuda; the GPU where there is one by default."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the verb."""
+    asked: GenerateArgs = parse(GenerateArgs, arguments, "generate")
+    from digan import generate
+    from digan.ranges import parse_grid, parse_seeds
+
+    if asked.chunk is not None and asked.chunk < 1:
+        raise DiganError(f"chunk must be at least 1, got {asked.chunk}")
+    if asked.fps is not None and not asked.fps > 0:
+        raise DiganError(f"fps must be positive, got {asked.fps}")
+    if not math.isfinite(asked.trunc):
+        raise DiganError(f"trunc must be finite, got {asked.trunc}")
+    formats = generate.check_formats([part.strip() for part in asked.format.split(",")])
+    seeds = parse_seeds(asked.seeds)
+    motion_seeds = (
+        None if asked.motion_seeds is None else parse_seeds(asked.motion_seeds, "motion seeds")
+    )
+    grid = None if asked.grid is None else parse_grid(asked.grid)
+    generator, info = generate.open_network(
+        asked.network,
+        precision=asked.precision,
+        kernels=asked.kernels,
+        device=asked.device,
+    )
+    classes = None if asked.classes is None else generate.parse_classes(asked.classes, info)
+    request = generate.Request(
+        t=generate.request_times(
+            info, asked.frames, asked.t_start, asked.t_end, asked.time_density
+        ),
+        fps=asked.fps or info.fps or DEFAULT_FPS,
+        density=generate.density_of(asked.size, info.generator.resolution),
+        zoom=asked.zoom,
+        truncation=asked.trunc,
+        chunk=asked.chunk,
+        formats=formats,
+        outdir=asked.outdir,
+    )
+    videos = generate.choose_videos(info, seeds, motion_seeds, classes)
+    for path in generate.render_files(generator, videos, request, grid):
+        print(path)
+    return 0

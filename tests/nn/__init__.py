@@ -1,0 +1,1 @@
+"""Tests of digan.nn; a package, so that they can share `original`."""

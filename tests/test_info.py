@@ -1,0 +1,103 @@
+"""The report of `digan info`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+
+import digan
+from digan.info import ENCODERS, collect_info, format_info
+
+
+@pytest.fixture(scope="module")
+def info():
+    return collect_info()
+
+
+def test_is_plain_json(info):
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_names_what_runs_here(info):
+    import torch
+
+    assert info["versions"]["digan"] == digan.__version__
+    assert info["versions"]["torch"] == torch.__version__
+    assert info["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert info["versions"]["av"] is not None
+    assert len(info["gpus"]) == torch.cuda.device_count()
+    assert info["system"]["cores"] >= 1
+    assert info["system"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert info["disk"]["free_gib"] > 0
+
+
+def test_says_for_every_op_what_it_runs_on(info):
+    import digan.ops
+
+    assert info["ops"] == digan.ops.status()
+    assert info["ops"], "no op is registered"
+    for name, status in info["ops"].items():
+        fused = status == "fused"
+        reasoned = status.startswith("reference (") and status.endswith(")")
+        assert fused or (reasoned and len(status) > len("reference ()")), (name, status)
+
+
+def test_no_op_is_fused_without_kernels(info):
+    if not info["kernels"]["architectures"]:
+        assert "fused" not in info["ops"].values()
+
+
+def test_encoders_can_be_opened(info):
+    import av
+
+    assert tuple(info["video_encoders"]) == ENCODERS
+    for name, there in info["video_encoders"].items():
+        assert there == (name in av.codecs_available), name
+
+
+def test_toolkit_is_home_or_reason(info):
+    toolkit = info["toolkit"]
+    if toolkit["reason"] is None:
+        assert toolkit["home"]
+        assert toolkit["nvcc"]
+        assert toolkit["version"][0].isdigit()
+    else:
+        assert "\n" not in toolkit["reason"]
+
+
+def test_report_holds_every_fact(info):
+    lines = format_info(info).splitlines()
+    starts = [line.split("  ")[0] for line in lines]
+    for name in [*info["versions"], "system", "cpu", "toolkit", "kernels", "encoders", "disk"]:
+        assert name in starts, name
+    for name, status in info["ops"].items():
+        assert any(line.startswith(f"op {name} ") and line.endswith(status) for line in lines), name
+
+
+def test_report_of_another_machine(info):
+    other = copy.deepcopy(info)
+    other["versions"]["scipy"] = None
+    other["gpus"] = [
+        {"name": "NVIDIA H200", "capability": "9.0", "memory_gib": 139.8, "driver": "580.65"}
+    ]
+    other["toolkit"] = {"home": None, "nvcc": None, "version": None, "reason": "no nvcc was found"}
+    other["kernels"]["architectures"] = ["sm_80", "sm_90a"]
+    other["video_encoders"]["libx264"] = False
+    report = format_info(other)
+    assert "NVIDIA H200, sm_90, 140 GiB, driver 580.65" in report
+    assert "none: no nvcc was found" in report
+    assert "sm_80, sm_90a" in report
+    assert "(missing: libx264)" in report
+    assert "not installed" in report
+
+
+def test_import_is_light():
+    code = (
+        "import sys, digan.info; print([m for m in ('torch', 'numpy', 'av') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

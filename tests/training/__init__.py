@@ -1,0 +1,1 @@
+"""Tests of digan.training; a package, so that they can share `stages`."""
