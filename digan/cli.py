@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import sys
 import traceback
@@ -137,4 +138,6 @@ def parse(kind: type[Any], arguments: list[str], name: str, default: Any = None)
             raise UsageError(f"there is no flag {given!r}, did you mean {near[0]!r}?")
     words = [word for given in arguments for word in _SHORT_FORMS.get(given, [given])]
     options = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=words, prog=f"digan {name}", **options)
+    # Left alone, tyro would drop the docstring's examples.
+    text = inspect.cleandoc(kind.__doc__ or "")
+    return tyro.cli(kind, args=words, prog=f"digan {name}", description=text, **options)

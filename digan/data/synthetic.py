@@ -60,11 +60,14 @@ HOURS: dict[str, _Hour] = {
 }  # fmt: skip
 
 
-def cloud_frames(hour: str, size: int, frames: int, seed: int, index: int) -> Iterator[Array]:
+def cloud_frames(
+    hour: str, size: int, frames: int, seed: int, index: int, detail: float = 1.0
+) -> Iterator[Array]:
     """The frames of one cloud video, float in [0, 1], RGB [size, size, 3], one at a time.
 
     A pure function of its arguments. `hour` is one of HOURS. The wind carries the clouds
-    between 0.15 and 1.1 frame widths over the clip, mostly sideways.
+    between 0.15 and 1.1 frame widths over the clip, mostly sideways. `detail` below 1 leaves
+    out the finest waves and softens the edges: clouds for small frames.
     """
     rng = sample_rng(seed, f"clouds {hour}", index)
     palette = HOURS[hour]
@@ -79,7 +82,7 @@ def cloud_frames(hour: str, size: int, frames: int, seed: int, index: int) -> It
     slope = rng.uniform(1.75, 2.05)
     amplitude = (radius / scale + 1e-9) ** -slope * (1 - np.exp(-((radius / scale) ** 3)))
     # Finer than four pixels a wave the fields would twinkle.
-    amplitude *= np.exp(-((radius / (grid * 0.22)) ** 4))
+    amplitude *= np.exp(-((radius / (grid * 0.22 * detail)) ** 4))
     spectrum = amplitude * np.exp(2j * np.pi * rng.random(radius.shape))
     direction = rng.choice([-1, 1])
     distance = rng.uniform(0.15, 1.1)  # frame widths over the whole clip
@@ -89,7 +92,7 @@ def cloud_frames(hour: str, size: int, frames: int, seed: int, index: int) -> It
     travel = np.pi * direction * distance * (fx + tilt * fy) * pace
     churn = rng.normal(size=radius.shape) * (radius / scale) ** 0.6 * rng.uniform(0.35, 0.9)
     cover = rng.uniform(0.30, 0.72)
-    soft = rng.uniform(0.9, 1.5)
+    soft = rng.uniform(0.9, 1.5) * detail**-0.4
     sun_x = rng.uniform(0.1, 0.9)
     sun_y = rng.uniform(*palette.height)
     tint = rng.uniform(0.97, 1.03, 3) * rng.uniform(0.92, 1.06)
@@ -166,13 +169,16 @@ def write_clouds(
     size: int = 64,
     fps: float = 12,
     seed: int = 0,
+    detail: float = 1.0,
     progress: bool = True,
 ) -> list[Path]:
     """Write cloud videos as `dst/HOUR/clouds0000.mp4`, the hours in turn; returns the paths.
 
-    The pictures are a pure function of (seed, number, size, frames). Raises DiganError if
-    `dst` cannot be written.
+    The pictures are a pure function of (seed, number, size, frames, detail). Raises
+    DiganError if `dst` cannot be written.
     """
+    if not 0 < detail <= 1:
+        raise DiganError(f"detail must be above 0 and at most 1, got {detail}")
     for name, value, least in (("videos", videos, 1), ("frames", frames, 1), ("size", size, 8)):
         if value < least:
             raise DiganError(f"{name} must be at least {least}, got {value}")
@@ -183,7 +189,7 @@ def write_clouds(
             hour = hours[index % len(hours)]
             path = Path(dst) / hour / f"clouds{index:04d}.mp4"
             with VideoWriter(path, fps) as writer:
-                for frame in cloud_frames(hour, size, frames, seed, index):
+                for frame in cloud_frames(hour, size, frames, seed, index, detail):
                     writer.write((frame * 255 + 0.5).astype(np.uint8))
             paths.append(path)
             bar.update()

@@ -375,7 +375,10 @@ class VideoWriter:
         if height < 1 or width < 1:
             raise DiganError(f"size must be (height, width) of at least 1, got {size}")
         self._size = size
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() == ".mp4" else {}
+        suffix = self.path.suffix.lower()
+        options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+        if suffix == ".gif":  # no frame follows the last, from which its time would be known
+            options = {"final_delay": str(max(round(100 / self.fps), 2))}
         try:
             container = av.open(f"file:{self.path}", "w", options=options, format=None)
         except (av.FFmpegError, OSError, ValueError) as error:

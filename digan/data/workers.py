@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from digan.data.parts import Part, Parts
 from digan.data.reading import Settings, StoppedError, make_part
 from digan.data.sources import Source
+from digan.errors import DiganError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -46,12 +47,16 @@ def run_workers(
         for source in sources:
             make_part(store, source, settings, lambda consumed: _advance(bar, consumed))
         return
-    left = _pool(store, sources, settings, count, bar)
-    for source in left:  # suspects, one by one
-        if _pool(store, [source], settings, 1, bar):
-            part = Part(source.name, source.stamp, settings.key, "skipped")
-            part.reason = "the process that read it died"
-            Parts(store).finish(part, None)
+    left = sources
+    while left:
+        suspects = _pool(store, left, settings, count, bar)
+        for source in suspects:  # one by one: who kills its worker again is guilty
+            if _pool(store, [source], settings, 1, bar):
+                part = Part(source.name, source.stamp, settings.key, "skipped")
+                part.reason = "the process that read it died"
+                Parts(store).finish(part, None)
+        parts = Parts(store)
+        left = [s for s in left if parts.load(s.name, s.stamp, settings.key) is None]
 
 
 def _advance(bar: tqdm[Any], consumed: int) -> None:
@@ -61,13 +66,13 @@ def _advance(bar: tqdm[Any], consumed: int) -> None:
 def _pool(
     store: Path, sources: list[Source], settings: Settings, count: int, bar: tqdm[Any]
 ) -> list[Source]:
-    """Run a pool over sources; returns those unfinished when a worker died."""
+    """Run a pool over sources; returns those that were being read when a worker died."""
     context = multiprocessing.get_context("spawn")
-    consumed, stop = context.Value("q", 0), context.Event()
+    consumed, started, stop = context.Value("q", 0), context.Event(), context.Event()
     start = bar.n
-    pool = ProcessPoolExecutor(count, context, _start, (consumed, stop))
+    pool = ProcessPoolExecutor(count, context, _start, (consumed, started, stop))
     pending: dict[Future[None], Source] = {}
-    unfinished: list[Source] = []
+    suspects: list[Source] = []
     queue = iter(sources)
     try:
         while True:
@@ -79,27 +84,33 @@ def _pool(
             done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
             bar.update(start + consumed.value - bar.n)
             for future in done:
-                source = pending.pop(future)
                 future.result()
-    except BrokenProcessPool:
-        done_parts = Parts(store)
-        unfinished = [
+                del pending[future]
+    except BrokenProcessPool as error:
+        if not started.is_set():
+            raise DiganError(
+                "no worker process could start: a script that calls prepare needs "
+                "`if __name__ == '__main__':` around the call, or workers=1"
+            ) from error
+        parts = Parts(store)
+        suspects = [
             source
-            for source in sources
-            if done_parts.load(source.name, source.stamp, settings.key) is None
+            for source in pending.values()
+            if parts.load(source.name, source.stamp, settings.key) is None
         ]
     except BaseException:
         stop.set()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return unfinished
+    return suspects
 
 
-def _start(consumed: Synchronized[int], stop: Any) -> None:
+def _start(consumed: Synchronized[int], started: Any, stop: Any) -> None:
     """Runs once in each new worker."""
     global _consumed, _stop
     _consumed, _stop = consumed, stop
+    started.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -115,6 +115,13 @@ def _cells(z: Tensor) -> Tensor:
     return z.view(b, t, h // 2, 2, w // 2, 2, o)
 
 
+def _stacked(frames: list[Tensor], like: Tensor, shape: list[int]) -> Tensor:
+    """[B, T, *shape] from T tensors [B, *shape]; T may be 0."""
+    if frames:
+        return torch.stack(frames, dim=1)
+    return like.new_zeros(like.shape[0], 0, *shape) + 0 * like.sum()
+
+
 def _pre_activation(
     freq: Tensor,
     phase: Tensor,
@@ -127,7 +134,9 @@ def _pre_activation(
     """weight @ e + bias + upsample(skip), differentiable."""
     rotated, _, _ = _rotated(weight, phase)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
-    z = torch.matmul(embedding[:, None], rotated.transpose(2, 3))
+    # Frame by frame: a broadcast product would copy the embedding for every frame.
+    frames = [torch.bmm(embedding, v.transpose(1, 2)) for v in rotated.unbind(1)]
+    z = _stacked(frames, embedding, [embedding.shape[1], weight.shape[1]])
     if bias is not None:
         z = z + bias.to(z.dtype)
     z = z.view(*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1])
@@ -261,12 +270,17 @@ def _gradients(
     rotated, sin, cos = _rotated(weight, phase)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     wide = sin.dtype
-    drotated = torch.matmul(da.transpose(2, 3), embedding[:, None]).to(wide)
-    ds, dc = drotated.chunk(2, dim=-1)
+    frames = list(zip(da.unbind(1), rotated.unbind(1), strict=True))
+    drotated = [torch.bmm(a.transpose(1, 2), embedding) for a, _ in frames]
+    dv = _stacked(drotated, embedding, list(weight.shape[1:])).to(wide)
+    ds, dc = dv.chunk(2, dim=-1)
     vs, vc = rotated.to(wide).chunk(2, dim=-1)
     dphase = (dc * vs - ds * vc).sum(2).to(phase.dtype)
     dweight = torch.cat([ds * cos + dc * sin, dc * cos - ds * sin], dim=-1).sum(1)
-    dembedding = torch.matmul(da, rotated).sum(1).view(b, 1, h, w, weight.shape[2])
+    dembedding = torch.zeros_like(embedding, dtype=wide)
+    for a, v in frames:
+        dembedding = dembedding + torch.bmm(a, v)
+    dembedding = dembedding.view(b, 1, h, w, weight.shape[2])
     still = freq.new_zeros(b, 1, freq.shape[1])
     dfreq, _, dy, dx = features_gradients(dembedding, freq, still, y, x)
     return dfreq, dphase, dy, dx, dweight.to(weight.dtype), dbias, dskip

@@ -211,3 +211,15 @@ def test_a_worker_that_dies_costs_one_source(clips: Path, tmp_path: Path, monkey
     report = quick(clips, tmp_path / "s", workers=2)
     assert report.problems == [("a/1.mp4", "skipped", "the process that read it died")]
     assert report.videos == 5
+
+
+def test_an_unguarded_script_is_told_what_it_lacks(clips: Path, tmp_path: Path) -> None:
+    """Spawned workers import the script; without a guard each would start the work again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from digan.data.prepare import prepare\n"
+        f"prepare({str(clips)!r}, {str(tmp_path / 's')!r}, resolution=32, workers=2)\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert ran.returncode != 0
+    assert "__name__ == '__main__'" in ran.stderr.splitlines()[-1]

@@ -1,0 +1,172 @@
+"""Frames into files: what is written is what was given, and half a file is not left for whole."""
+
+from __future__ import annotations
+
+import errno
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from digan.data.sinks import FORMATS, NpzFile, PngFolder, SheetFile, open_sink, tile_frames
+from digan.data.video import decode_frames, probe
+from digan.errors import DiganError
+from tests.data.clips import picture
+
+FRAMES = np.stack([picture(t, 32, 48) for t in range(10)])
+
+
+def write(path: Path, frames: np.ndarray = FRAMES, fps: float = 12.0, count: int | None = None):
+    with open_sink(path, fps, len(frames) if count is None else count) as sink:
+        for frame in frames:
+            sink.write(frame)
+
+
+def test_mp4_plays_in_browsers(tmp_path):
+    write(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert (stream.width, stream.height) == (48, 32)
+        assert stream.average_rate == 12
+    found = [frame.image.astype(int) for frame in decode_frames(tmp_path / "a.mp4")]
+    assert len(found) == 10
+    assert np.abs(np.stack(found) - FRAMES).mean() < 4
+    # The index comes first, so that a browser can start before all of it is there.
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+@pytest.mark.parametrize("fps", [8.0, 29.97, 64.0, 0.5])
+def test_fps_is_kept(tmp_path, fps):
+    write(tmp_path / "a.mp4", fps=fps)
+    info = probe(tmp_path / "a.mp4")
+    assert info.fps == pytest.approx(fps, rel=1e-3)
+    assert len(list(decode_frames(tmp_path / "a.mp4"))) == 10
+
+
+def test_gif_has_all_frames_at_their_time(tmp_path):
+    write(tmp_path / "a.gif", fps=10)
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 10
+        durations, found = [], []
+        for n in range(10):
+            image.seek(n)
+            durations.append(image.info["duration"])
+            found.append(np.array(image.convert("RGB")).astype(int))
+    assert durations == [100] * 10
+    assert np.abs(np.stack(found) - FRAMES).mean() < 8  # 256 colours
+
+
+def test_png_folder_is_lossless_and_in_order(tmp_path):
+    write(tmp_path / "deep" / "a")
+    names = sorted(path.name for path in (tmp_path / "deep" / "a").iterdir())
+    assert names == [f"{n:06d}.png" for n in range(10)]
+    for name, frame in zip(names, FRAMES, strict=True):
+        assert np.array_equal(np.array(Image.open(tmp_path / "deep" / "a" / name)), frame)
+
+
+def test_npz_equals_the_frames(tmp_path):
+    write(tmp_path / "deep" / "a.npz")
+    with np.load(tmp_path / "deep" / "a.npz", allow_pickle=False) as found:
+        assert found.files == ["frames"]
+        assert found["frames"].dtype == np.uint8
+        assert np.array_equal(found["frames"], FRAMES)
+    assert (tmp_path / "deep" / "a.npz").stat().st_size < FRAMES.nbytes  # compressed
+
+
+def test_npz_takes_frames_that_are_views(tmp_path):
+    flipped = FRAMES[:, ::-1, ::-1]
+    assert not flipped[0].flags.c_contiguous
+    write(tmp_path / "a.npz", flipped)
+    assert np.array_equal(np.load(tmp_path / "a.npz")["frames"], flipped)
+
+
+def test_an_npz_that_broke_off_is_not_left(tmp_path):
+    sink = NpzFile(tmp_path / "a.npz", 10)
+    with pytest.raises(KeyboardInterrupt), sink:
+        sink.write(FRAMES[0])
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [0, 3, 10])
+def test_an_npz_with_another_number_of_frames_is_an_error(tmp_path, given):
+    with pytest.raises(DiganError, match=rf"a.npz must get 9 frames, got {given}"):
+        write(tmp_path / "a.npz", FRAMES[:given], count=9)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["writing", "closing"])
+def test_an_npz_on_a_full_disk(tmp_path, monkeypatch, when):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiganError, match="a.npz cannot be written: No space left on device"):
+        with open_sink(tmp_path / "a.npz", 1, 2) as sink:
+            sink.write(FRAMES[0])
+            if when == "writing":
+                assert isinstance(sink, NpzFile)
+                monkeypatch.setattr(sink._entry, "write", full)
+            sink.write(FRAMES[1])
+            monkeypatch.setattr(zipfile.ZipFile, "close", full)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sheet_shows_first_last_and_between(tmp_path):
+    count = 22
+    frames = np.stack([np.full((16, 16, 3), 10 * t, np.uint8) for t in range(count)])
+    write(tmp_path / f"a{SheetFile.ENDING}", frames)
+    sheet = np.array(Image.open(tmp_path / "a-sheet.png"))
+    assert sheet.shape == (20, 2 + 8 * 18, 3)
+    shown = [int(sheet[10, 2 + 18 * column + 8, 0]) for column in range(8)]
+    assert shown == [10 * t for t in (0, 3, 6, 9, 12, 15, 18, 21)]
+
+
+def test_a_sheet_of_few_frames_shows_them_all(tmp_path):
+    write(tmp_path / "a-sheet.png", FRAMES[:3])
+    assert np.array(Image.open(tmp_path / "a-sheet.png")).shape == (36, 2 + 3 * 50, 3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.npz", "a", "a-sheet.png"])
+def test_places_that_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiganError, match="cannot be written"):
+        write(tmp_path / "file" / name)
+
+
+def test_a_png_folder_that_is_a_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(DiganError, match="a cannot be written: File exists"):
+        PngFolder(tmp_path / "a")
+
+
+def test_an_mp4_that_broke_off_still_plays(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_sink(tmp_path / "a.mp4", 10, 10) as sink:
+        for frame in FRAMES[:4]:
+            sink.write(frame)
+        raise KeyboardInterrupt
+    assert len(list(decode_frames(tmp_path / "a.mp4"))) == 4
+
+
+def test_every_format_has_a_sink(tmp_path):
+    endings = {"png": "a", "sheet": f"b{SheetFile.ENDING}"}
+    for kind in FORMATS:
+        write(tmp_path / endings.get(kind, f"c.{kind}"), FRAMES[:2])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a", "b-sheet.png", "c.gif", "c.mp4", "c.npz"]
+
+
+def test_tiles_go_by_rows_and_end_in_black():
+    frames = np.stack([np.full((2, 3, 3), n + 1, np.uint8) for n in range(5)])
+    tiled = tile_frames(frames, 3)
+    assert tiled.shape == (4, 9, 3)
+    assert tiled[::2, ::3, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert np.array_equal(tile_frames(frames[:1], 1), frames[0])
+    noise = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(tile_frames(noise, 2)[5:, :7], noise[2])
