@@ -226,9 +226,10 @@ PRESETS: dict[str, TrainConfig] = {
         ema_kimg=1.0,
         tick=0.5,
         snap=10.0,
-        workers=1,
+        workers=0,
+        gamma=0.1,
         generator=GeneratorConfig(
-            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, motion_scale=1.0
+            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, motion_scale=2.0
         ),
         discriminator=DiscriminatorConfig(channel_base=512, channel_max=64),
     ),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from digan.config import PRESETS, TrainConfig, resolve, to_dict
+from digan.config import PRESETS, TrainConfig, to_dict
 from digan.data.datasets import ClipPairs
 from digan.data.images import write_frame_sheet
 from digan.data.prepare import prepare
@@ -31,15 +31,17 @@ from digan.files import writable_folder, write_json
 from digan.generate import Request, choose_videos, render_files
 from digan.grid import frame_times
 from digan.nn.snapshot import load_network, network_path
-from digan.training.loop import train
+from digan.synthesis import clips
+from digan.training.loop import open_data, train
 from digan.training.runs import read_status
 from digan.training.samples import real_clips
 
 RESOLUTION = 32
 CLIP_FRAMES = 16
+DETAIL = 0.3
+DENSITY = 4  # of the grid that samples are shown on
 VIDEOS = 96
 FRAMES = 48
-GRID = (6, 4)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def demo_config(settings: DemoSettings) -> TrainConfig:
     return dataclasses.replace(
         PRESETS["tiny"],
         clip_frames=CLIP_FRAMES,
+        cond=True,
         kimg=settings.kimg,
         tick=max(settings.kimg / 16, 0.001),
         snap=settings.kimg,
@@ -91,14 +94,14 @@ def demo(outdir: Path, settings: DemoSettings | None = None, *, progress: bool =
     say(f"1/4 making {settings.videos} videos of drifting clouds in {outdir / 'videos'}")
     write_clouds(
         outdir / "videos", videos=settings.videos, frames=FRAMES, seed=settings.seed,
-        progress=progress,
+        detail=DETAIL, progress=progress,
     )  # fmt: skip
     say("2/4 preparing a store from them")
     report = prepare(outdir / "videos", outdir / "store", resolution=RESOLUTION, progress=progress)
     say(report.format())
     say("3/4 training (a few minutes)")
     config = demo_config(settings)
-    run = _finished_run(outdir / "runs", config)
+    run = _finished_run(outdir, config)
     if run is None:
         outcome = train(config, outdir / "store", outdir / "runs", resume="auto", progress=progress)
         if not outcome.finished:
@@ -110,10 +113,10 @@ def demo(outdir: Path, settings: DemoSettings | None = None, *, progress: bool =
     return page
 
 
-def _finished_run(runs: Path, config: TrainConfig) -> Path | None:
+def _finished_run(outdir: Path, config: TrainConfig) -> Path | None:
     """The newest finished run of these settings, which then need not be repeated."""
-    wanted = to_dict(resolve(config, resolution=RESOLUTION, num_classes=0))
-    for run in sorted(runs.glob("*"), reverse=True):
+    wanted = to_dict(open_data(config, outdir / "store")[0])
+    for run in sorted((outdir / "runs").glob("*"), reverse=True):
         status = read_status(run)
         if status is None or not status.get("finished"):
             continue
@@ -130,37 +133,30 @@ def show(outdir: Path, run: Path, *, progress: bool = True) -> Path:
     results = outdir / "results"
     generator, info = load_network(network_path(run))
     fps = info.fps or 8.0
-    columns, rows = GRID
-    seeds = list(range(columns * rows))
-
-    def videos(chosen: list[int], **fields: Any) -> None:
-        request = Request(outdir=results, fps=fps, **fields)
-        named = choose_videos(info, chosen, None, None)
-        grid = (min(len(named), columns), -(-len(named) // columns))
-        render_files(generator, named, request, grid, progress=progress)
-
+    columns, classes = 6, list(range(len(info.classes)))
     clip = frame_times(CLIP_FRAMES, CLIP_FRAMES)
-    videos(seeds, t=clip, density=4, formats=("mp4", "gif"))
-    videos(seeds[:columns], t=frame_times(4 * CLIP_FRAMES, CLIP_FRAMES), density=4)
-    render_files(
-        generator,
-        choose_videos(info, seeds[:4], None, None),
-        Request(t=clip, fps=fps, density=4, formats=("png", "sheet"), outdir=results / "frames"),
-        progress=progress,
+    longer = frame_times(4 * CLIP_FRAMES, CLIP_FRAMES)
+
+    def grid(seeds: list[int], chosen: list[int] | None, request: Request) -> list[Path]:
+        videos = choose_videos(info, seeds, None, chosen)
+        shape = (min(len(videos), columns), -(-len(videos) // columns))
+        return render_files(generator, videos, request, shape, progress=progress)
+
+    (samples, _) = grid(
+        list(range(columns)),
+        classes,  # one row a class
+        Request(t=clip, fps=fps, density=DENSITY, formats=("mp4", "gif"), outdir=results),
+    )
+    (beyond,) = grid(
+        list(range(columns)), None, Request(t=longer, fps=fps, density=DENSITY, outdir=results)
     )
     store = Store(outdir / "store")
-    pairs = ClipPairs(store, CLIP_FRAMES, seed=0)
-    real = np.concatenate(list(real_clips(pairs, 8, "reals")))
+    real = np.concatenate(list(real_clips(ClipPairs(store, CLIP_FRAMES, seed=0), 8, "reals")))
     write_frame_sheet(results / "real.png", real, columns=8, upscale=3)
-    made = np.concatenate(list(_clips(generator, clip)))
+    labels = [seed % len(classes) for seed in range(8)]
+    made = np.concatenate(list(clips(generator, range(8), clip, labels)))
     write_frame_sheet(results / "generated.png", made, columns=8, upscale=3)
-    return write_page(outdir, run, results, _metric_rows(run))
-
-
-def _clips(generator: Any, t: Any) -> Any:
-    from digan.synthesis import clips
-
-    return clips(generator, range(8), t)
+    return write_page(outdir, run, samples, beyond, _metric_rows(run))
 
 
 def _metric_rows(run: Path) -> list[dict[str, Any]]:

@@ -98,11 +98,17 @@ def _curves(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" width="100%">{axis}{lines}</svg>'
 
 
-def write_page(outdir: Path, run: Path, results: Path, metrics: list[dict[str, Any]]) -> Path:
-    """Writes outdir/index.html from what the demo made; returns its path."""
+def write_page(
+    outdir: Path, run: Path, samples: Path, beyond: Path, metrics: list[dict[str, Any]]
+) -> Path:
+    """Writes outdir/index.html from what the demo made; returns its path.
+
+    Args:
+        outdir: the demo's folder. run: its run. samples, beyond: grids of videos.
+        metrics: the first and the last row of fd-random3d.
+    """
     first, last = metrics
-    grids = sorted(results.glob("grid*.mp4"), key=lambda p: p.stat().st_size)
-    longer, samples = _longest_and_widest(grids)
+    results = outdir / "results"
     stats = [
         json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     ]
@@ -112,9 +118,13 @@ def write_page(outdir: Path, run: Path, results: Path, metrics: list[dict[str, A
         "<p>A generator that writes coordinate networks (x, y, t) &rarr; RGB, trained for "
         f"{last['kimg']:g} thousand pairs of frames of 32&times;32 pixels on this machine.</p>",
         "<h2>Generated videos</h2>",
-        _video(samples, "24 random samples, evaluated on a grid 4 times denser than in training"),
+        _video(
+            samples,
+            "Random samples, one row an hour of the day (a class), evaluated on a grid 4 times "
+            "denser than in training",
+        ),
         "<h2>Beyond the training clip</h2>",
-        _video(longer, "Six samples, four times as long as any clip seen in training"),
+        _video(beyond, "Six samples, four times as long as any clip seen in training"),
         "<h2>Real and generated, frame by frame</h2>",
         _image(results / "real.png", "Real clips, eight frames of each"),
         _image(results / "generated.png", "Generated clips, eight frames of each"),
@@ -137,10 +147,3 @@ def write_page(outdir: Path, run: Path, results: Path, metrics: list[dict[str, A
         + "\n</body></html>\n",
     )
     return page
-
-
-def _longest_and_widest(grids: list[Path]) -> tuple[Path, Path]:
-    """The grid of six long videos, and the grid of all samples."""
-    longer = next(p for p in grids if p.stem.endswith("seed0005"))
-    samples = next(p for p in grids if p.stem.endswith("seed0023"))
-    return longer, samples

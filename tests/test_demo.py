@@ -22,6 +22,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "METRIC_SAMPLES", 8)
         patch.setattr(demo_module, "FRAMES", 20)
+        patch.setattr(demo_module, "DENSITY", 1)
         page = demo(folder, DemoSettings(kimg=0.032, videos=8), progress=False)
     return page
 
@@ -57,12 +58,12 @@ def test_page_stands_alone_and_shows_videos(finished):
 
 
 def test_results_play(finished):
-    """The long grid has four clips' frames, on a grid four times denser than training."""
-    long_grid = next((finished.parent / "results").glob("grid*seed0005.mp4"))
+    """The long grid has four clips' frames, all six samples side by side."""
+    (long_grid,) = (finished.parent / "results").glob("grid*-seed0005.mp4")
     with av.open(str(long_grid)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 4 * demo_module.CLIP_FRAMES
-    assert frames[0].shape == (128, 6 * 128, 3)
+    assert frames[0].shape == (32, 6 * 32, 3)
 
 
 def test_a_finished_demo_runs_again_at_once(finished, capsys):
@@ -70,6 +71,7 @@ def test_a_finished_demo_runs_again_at_once(finished, capsys):
     before = sorted((finished.parent / "runs").iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_module, "FRAMES", 20)
+        patch.setattr(demo_module, "DENSITY", 1)
         demo(finished.parent, DemoSettings(kimg=0.032, videos=8), progress=False)
     assert sorted((finished.parent / "runs").iterdir()) == before
 

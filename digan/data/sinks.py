@@ -91,9 +91,11 @@ class NpzFile(AbstractContextManager["NpzFile"]):
         trace: TracebackType | None,
     ) -> None:
         try:
-            if self._entry is not None:
-                self._entry.close()
-            self._zip.close()
+            try:
+                if self._entry is not None:
+                    self._entry.close()
+            finally:
+                self._zip.close()
         except OSError as failure:
             self.path.unlink(missing_ok=True)
             if kind is None:  # otherwise the error in flight matters more

@@ -378,7 +378,7 @@ class VideoWriter:
         suffix = self.path.suffix.lower()
         options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
         if suffix == ".gif":  # no frame follows the last, from which its time would be known
-            options = {"final_delay": str(max(round(100 / self.fps), 2))}
+            options = {"final_delay": str(min(max(round(100 / self.fps), 2), 65535))}
         try:
             container = av.open(f"file:{self.path}", "w", options=options, format=None)
         except (av.FFmpegError, OSError, ValueError) as error:

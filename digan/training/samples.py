@@ -79,7 +79,8 @@ class Random3dMetric:
     not grow with the clip; the real side is computed once.
     """
 
-    def __init__(self, pairs: ClipPairs, samples: int = METRIC_SAMPLES) -> None:
+    def __init__(self, pairs: ClipPairs, samples: int | None = None) -> None:
+        samples = METRIC_SAMPLES if samples is None else samples
         self.pairs, self.samples = pairs, samples
         n = pairs.clip_frames
         self.stride = max(1, n // 16)

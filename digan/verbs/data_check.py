@@ -37,6 +37,4 @@ def run(arguments: list[str]) -> int:
 
     report = check(asked.data, clip_frames=asked.clip_frames, sheet=asked.sheet)
     print(report.format())
-    if asked.sheet is not None:
-        print(f"contact sheet: {asked.sheet}")
     return 0 if report.good else 1

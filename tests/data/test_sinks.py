@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digan.data.sinks import FORMATS, NpzFile, PngFolder, SheetFile, open_sink, tile_frames
+from digan.data.sinks import FORMATS, PngFolder, SheetFile, open_sink, tile_frames
 from digan.data.video import decode_frames, probe
 from digan.errors import DiganError
 from tests.data.clips import picture
@@ -19,10 +19,19 @@ from tests.data.clips import picture
 FRAMES = np.stack([picture(t, 32, 48) for t in range(10)])
 
 
-def write(path: Path, frames: np.ndarray = FRAMES, fps: float = 12.0, count: int | None = None):
+def write(
+    path: Path, frames: np.ndarray = FRAMES, fps: float = 12.0, count: int | None = None
+) -> None:
     with open_sink(path, fps, len(frames) if count is None else count) as sink:
         for frame in frames:
             sink.write(frame)
+
+
+def write_and_break_off(path: Path, frames: np.ndarray) -> None:
+    with open_sink(path, 10, 10) as sink:
+        for frame in frames:
+            sink.write(frame)
+        raise KeyboardInterrupt
 
 
 def test_mp4_plays_in_browsers(tmp_path):
@@ -87,10 +96,9 @@ def test_npz_takes_frames_that_are_views(tmp_path):
 
 
 def test_an_npz_that_broke_off_is_not_left(tmp_path):
-    sink = NpzFile(tmp_path / "a.npz", 10)
-    with pytest.raises(KeyboardInterrupt), sink:
-        sink.write(FRAMES[0])
-        raise KeyboardInterrupt
+    for count in (0, 1, 10):
+        with pytest.raises(KeyboardInterrupt):
+            write_and_break_off(tmp_path / "a.npz", FRAMES[:count])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,15 +114,26 @@ def test_an_npz_on_a_full_disk(tmp_path, monkeypatch, when):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DiganError, match="a.npz cannot be written: No space left on device"):
-        with open_sink(tmp_path / "a.npz", 1, 2) as sink:
-            sink.write(FRAMES[0])
-            if when == "writing":
-                assert isinstance(sink, NpzFile)
-                monkeypatch.setattr(sink._entry, "write", full)
-            sink.write(FRAMES[1])
-            monkeypatch.setattr(zipfile.ZipFile, "close", full)
-    monkeypatch.undo()
+    real, really_close = zipfile.ZipFile.open, zipfile.ZipFile.close
+
+    def closed(self: zipfile.ZipFile) -> None:
+        if self.fp is not None:  # not again by the garbage collector
+            really_close(self)
+            full()
+
+    def opened(self: zipfile.ZipFile, *names: object, **options: object) -> object:
+        entry = real(self, *names, **options)
+        written = entry.write
+        monkeypatch.setattr(entry, "write", lambda b: full() if len(b) == 4608 else written(b))
+        return entry
+
+    with monkeypatch.context() as patch:
+        if when == "writing":
+            patch.setattr(zipfile.ZipFile, "open", opened)
+        else:
+            patch.setattr(zipfile.ZipFile, "close", closed)
+        with pytest.raises(DiganError, match="a.npz cannot be written: No space left on device"):
+            write(tmp_path / "a.npz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,10 +166,8 @@ def test_a_png_folder_that_is_a_file(tmp_path):
 
 
 def test_an_mp4_that_broke_off_still_plays(tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_sink(tmp_path / "a.mp4", 10, 10) as sink:
-        for frame in FRAMES[:4]:
-            sink.write(frame)
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_and_break_off(tmp_path / "a.mp4", FRAMES[:4])
     assert len(list(decode_frames(tmp_path / "a.mp4"))) == 4
 
 
@@ -160,6 +177,34 @@ def test_every_format_has_a_sink(tmp_path):
         write(tmp_path / endings.get(kind, f"c.{kind}"), FRAMES[:2])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["a", "b-sheet.png", "c.gif", "c.mp4", "c.npz"]
+
+
+def peak_memory(reset: bool = False) -> int:
+    """The most memory this process has held since the last reset, in bytes."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.npz", "a-sheet.png"])
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, name):
+    try:
+        peak_memory(reset=True)
+    except OSError as error:
+        pytest.skip(f"peak memory cannot be reset here: {error}")
+    frame = np.full((256, 256, 3), 90, np.uint8)
+
+    def peak(frames: int) -> int:
+        peak_memory(reset=True)
+        with open_sink(tmp_path / name, 10, frames) as sink:
+            for _ in range(frames):
+                sink.write(frame.copy())
+        return peak_memory()
+
+    peak(96)  # the encoder looks ahead by some dozen frames
+    few, many = peak(96), peak(352)
+    assert many - few < 256 * frame.nbytes / 4  # of 50 MB
 
 
 def test_tiles_go_by_rows_and_end_in_black():

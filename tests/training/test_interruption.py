@@ -134,6 +134,32 @@ def test_a_killed_run_goes_on_to_the_bit(store, tmp_path, unbroken, workers):
     assert not list(run.glob(".*"))  # nothing half-written is left
 
 
+def test_rows_behind_the_last_state_are_forgotten(store, tmp_path, unbroken, monkeypatch):
+    """A run that dies writes rows that its continuation writes again."""
+    outdir = tmp_path / "runs"
+
+    def die() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        at_step(7, die, patch)
+        with pytest.raises(MemoryError):
+            main(command(store, outdir, CONFIG))
+    run = run_in(outdir)
+    assert state_of(run)["seen"] == 16
+    assert rows(run / "stats.jsonl")[-1]["kimg"] == 0.024
+    with open(run / "stats.jsonl", "a") as file:
+        file.write('{"kimg": 0.0')  # cut off while it was written
+    metric = run / "metric-fd-random3d.jsonl"
+    metric.write_text('{"kimg": 0}\n{"kimg": 0.016}\n{"kimg": 0.02}\n')
+
+    assert complete(store, outdir, CONFIG, "--resume", "auto") == run
+    check_one_row_a_tick(run, KIMG)
+    ours, theirs = (rows(path / "stats.jsonl") for path in (run, unbroken))
+    assert [row["G/loss"] for row in ours] == [row["G/loss"] for row in theirs]
+    assert [row["kimg"] for row in rows(metric)] == [0, 0.016]
+
+
 def test_sigterm_saves_and_exits_0(store, tmp_path, unbroken, monkeypatch, capsys):
     outdir = tmp_path / "runs"
     with monkeypatch.context() as patch:
@@ -319,7 +345,7 @@ def test_a_state_that_does_not_fit_on_the_disk(
 
 
 def test_the_older_state_survives_an_error_at_any_step_of_saving(stopped, monkeypatch):
-    trainer = Trainer(tiny_config(**{"resolution": 32}))
+    trainer = Trainer(tiny_config(resolution=32))
     before = state_of(stopped)["seen"], state_of(stopped, PREVIOUS)["seen"]
 
     def full(*_: object) -> None:
@@ -340,7 +366,7 @@ def test_states_are_kept_where_there_are_no_hard_links(stopped, monkeypatch):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    trainer = Trainer(tiny_config(**{"resolution": 32}))
+    trainer = Trainer(tiny_config(resolution=32))
     checkpoint.save_state(stopped, trainer, "data")
     assert state_of(stopped)["seen"] == 0
     assert state_of(stopped, PREVIOUS)["seen"] == 48

@@ -14,6 +14,7 @@ from torch import Tensor
 from digan.nn import pair_input
 from digan.training.augment import diff_augment
 from digan.training.distributed import World, split_batch
+from digan.training.draws import FakeDraws
 from digan.training.losses import (
     Logits,
     RealPairs,
@@ -209,12 +210,11 @@ def check_same(ours: dict[str, dict[str, Tensor]], expected: dict[str, dict[str,
         assert distance(ours[name], tensors) < bound, name
 
 
-@pytest.mark.parametrize("cond", [False, True])
-def test_micro_batches_equal_the_whole_batch(cond):
-    whole = stage_trainer(cond=cond)
+def test_micro_batches_equal_the_whole_batch():
+    whole = stage_trainer(cond=True)
     expected, statistics = phases(whole), whole.statistics.read()
     for part in (8, 4):
-        split = stage_trainer(cond=cond, batch_gpu=part)
+        split = stage_trainer(cond=True, batch_gpu=part)
         assert [len(p) for p in split.parts] == [part] * (BATCH // part)
         check_same(phases(split), expected)
         ours = split.statistics.read()
@@ -343,6 +343,48 @@ def test_iterations_do_not_read_the_global_generator():
         trainer.iteration(*real_batch(4))
         results.append(trainer.generator.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_w_avg_moves_once_a_phase_by_the_mean_of_the_whole_batch():
+    trainer = stage_trainer(batch_gpu=4)
+    expected = trainer.generator.w_avg.clone()
+    for phase in ("G", "D"):
+        draws = trainer._fakes(phase, range(BATCH))
+        mean = trainer.generator.map(draws.z.double())[:, 0].mean(dim=0)
+        if phase == "G":
+            trainer.train_generator(draws)
+        else:
+            trainer.train_discriminator(draws, real_pairs(trainer))
+        expected = 0.995 * expected + 0.005 * mean
+        torch.testing.assert_close(trainer.generator.w_avg, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_every_phase_of_an_iteration_has_draws_of_its_own(monkeypatch):
+    """Fresh latents for the discriminators; augmentations of fakes, reals and R1 differ."""
+    trainer = stage_trainer(batch=4)
+    seen: dict[str, list[Tensor]] = {"z": [], "color": []}
+
+    def watch(name: str) -> None:
+        original = getattr(Trainer, name)
+
+        def phase(self: Trainer, *draws: FakeDraws | RealPairs) -> None:
+            for draw in draws:
+                assert draw.augment is not None
+                seen["color"].append(draw.augment.color)
+                if isinstance(draw, FakeDraws):
+                    seen["z"].append(draw.z)
+            original(self, *draws)
+
+        monkeypatch.setattr(Trainer, name, phase)
+
+    for name in ("train_generator", "train_discriminator", "regularize_discriminator"):
+        watch(name)
+    for _ in range(2):
+        trainer.iteration(*real_batch(4))
+    assert (len(seen["z"]), len(seen["color"])) == (4, 7)  # R1 in the first iteration only
+    for values in seen.values():
+        rows = torch.cat(values).double()
+        assert len(rows.unique(dim=0)) == len(rows)
 
 
 def test_real_logits_use_their_own_augmentation():

@@ -76,7 +76,7 @@ def test_the_run_folder(store, tmp_path, capsys):
         "G/loss", "G/gradient_norm", "D/fake_loss", "D/real_loss", "D/gradient_norm",
         "D/r1_video", "D/r1_image", "seconds_per_kimg", "data_wait_share", "memory_gb",
     }  # fmt: skip
-    assert all(0 < row["G/loss"] < 20 and 0 < row["G/gradient_norm"] for row in stats)
+    assert all(0 < row["G/loss"] < 20 and row["G/gradient_norm"] > 0 for row in stats)
     assert all(0 <= row["data_wait_share"] <= 1 for row in stats)
     start = {name: value.clone() for name, value in Trainer(config).generator.state_dict().items()}
     moved = [
@@ -204,18 +204,16 @@ def test_metrics_come_with_every_snapshot(store, tmp_path, monkeypatch):
 
 def test_a_finished_run_goes_on_from_its_folder(store, tmp_path):
     """A longer --kimg continues it, and equals a run that was as long from the start."""
-    short = train(tiny_config(), store, tmp_path / "short", progress=False).run
-    (longer := tmp_path / "longer").mkdir()
-    whole = train(tiny_config(kimg=0.04), store, longer, progress=False).run
-    outcome = train(tiny_config(kimg=0.04), store, short.parent, resume=str(short), progress=False)
+    short = train(tiny_config(kimg=0.012), store, tmp_path / "short", progress=False).run
+    whole = train(tiny_config(), store, tmp_path / "longer", progress=False).run
+    outcome = train(tiny_config(), store, short.parent, resume=str(short), progress=False)
     assert outcome.run == short
     assert outcome.finished
     assert state_differences(short, whole) == []
-    assert [row["kimg"] for row in rows(short / "stats.jsonl")] == [
-        0.008, 0.016, 0.024, 0.032, 0.04
-    ]  # fmt: skip
-    assert yaml.safe_load((short / "config.yaml").read_text())["kimg"] == 0.04
-    assert "continues at 0.024 of 0.04 kimg" in log_of(short)
+    ticks = [row["kimg"] for row in rows(short / "stats.jsonl")]
+    assert ticks == [0.008, 0.012, 0.016, 0.024]
+    assert yaml.safe_load((short / "config.yaml").read_text())["kimg"] == 0.024
+    assert "continues at 0.012 of 0.024 kimg" in log_of(short)
 
 
 def test_a_continued_run_is_not_finished_while_it_runs(store, tmp_path, monkeypatch):
