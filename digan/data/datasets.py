@@ -6,7 +6,9 @@ number i is the same in every process, with any number of workers, after any res
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -190,9 +192,18 @@ def _as_is(batch: Any) -> Any:
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     # Terminals and schedulers signal every process of a job. The main process decides what
-    # that means and ends its workers; one that died first would take the run with it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    # that means; a worker that died first would take the run with it. So a worker ends at
+    # the main process's own signal only.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_at_parents_signal, daemon=True).start()
+
+
+def _end_at_parents_signal() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def pair_loader(
@@ -222,7 +233,12 @@ def pair_loader(
         prefetch_factor=prefetch if workers else None,
         persistent_workers=workers > 0,
     )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise DiganError(batch)
-        yield batch
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, str):
+                raise DiganError(batch)
+            yield batch
+    finally:
+        # Workers end when their iterator dies, which a traceback would keep alive.
+        del batches, loader

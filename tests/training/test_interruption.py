@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import re
 import resource
@@ -20,6 +21,8 @@ import pytest
 import torch
 
 from digan.cli import main
+from digan.data.datasets import ClipPairs, pair_loader
+from digan.data.store import Store
 from digan.errors import DiganError
 from digan.nn.snapshot import load_network
 from digan.training import checkpoint
@@ -193,6 +196,24 @@ def test_sigterm_to_all_processes_of_a_job(store, tmp_path):
     assert written is not None
     assert written["reason"] == "stopped by SIGTERM"
     assert state_of(run)["seen"] == round(written["kimg"] * 1000) >= 16
+
+
+def test_data_workers_heed_their_parent_only(store):
+    """They outlive the signals of others, and can be ended at exit after an error."""
+    pairs = ClipPairs(Store(store), 4, seed=0)
+    before = set(multiprocessing.active_children())
+    batches = pair_loader(pairs, ([n] for n in range(1000)), workers=1, prefetch=1)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", "-s", name, str(worker.pid)], check=True)
+    for _ in range(20):
+        next(batches)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(30)
+    assert worker.exitcode == 0
+    batches.close()
 
 
 def test_handlers_are_put_back(store, tmp_path):
