@@ -167,7 +167,7 @@ class TrainConfig:
     tick: float = 4.0
     """Thousands of samples between two lines of statistics."""
     snap: float = 200.0
-    """Thousands of samples between two snapshots."""
+    """Thousands of samples between two snapshots, whose names count whole thousands."""
     max_nonfinite: int = 10
     """Iterations in a row with non-finite gradients before the run stops."""
     deterministic: bool = True

@@ -141,7 +141,7 @@ def test_coordinate_embedding(numbers, dtype, bound):
 def test_the_motion_network_starts_with_its_own_slope(numbers):
     """leaky_relu(m * t / 4) has slope 0.01 and no gain, unlike every other activation."""
     motion, t = numbers["coord_fuser/mid/motion_affine"], numbers["coord_fuser/in/Ts"]
-    m = torch.from_numpy(motion * t.reshape(-1, 1) * MotionEmbedding.MOTION_SIGMA)
+    m = torch.from_numpy(motion * t.reshape(-1, 1) * 0.25)
     m = torch.where(m < 0, 0.01 * m, m)
     assert numbers.error("coord_fuser/mid/motion_after_time_and_lrelu", m) < EXACT
 
