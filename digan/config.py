@@ -229,7 +229,7 @@ PRESETS: dict[str, TrainConfig] = {
         workers=0,
         gamma=0.1,
         generator=GeneratorConfig(
-            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, motion_scale=2.0
+            latent_dim=64, channel_base=4096, channel_max=64, frequencies=32, motion_scale=4.0
         ),
         discriminator=DiscriminatorConfig(channel_base=512, channel_max=64),
     ),
