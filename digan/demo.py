@@ -64,6 +64,8 @@ def demo_config(settings: DemoSettings) -> TrainConfig:
         PRESETS["tiny"],
         clip_frames=CLIP_FRAMES,
         cond=True,
+        # Layers this small gain nothing from a second thread, and lose much on a busy machine.
+        threads=1,
         kimg=settings.kimg,
         tick=max(settings.kimg / 16, 0.001),
         snap=settings.kimg,
