@@ -18,6 +18,7 @@ from digan.errors import DiganError
 
 FORMATS = ("mp4", "gif", "png", "npz", "sheet")
 SHEET_COLUMNS = 8
+SHEET_HEIGHT = 96  # pixels of a frame on a sheet, at least
 
 
 class FrameSink(Protocol):
@@ -132,7 +133,11 @@ class SheetFile(AbstractContextManager["SheetFile"]):
         trace: TracebackType | None,
     ) -> None:
         if self._kept:
-            write_frame_sheet(self.path, np.stack(self._kept), columns=SHEET_COLUMNS)
+            # Small frames are enlarged, so that a person sees what is in them.
+            upscale = max(1, SHEET_HEIGHT // self._kept[0].shape[0])
+            write_frame_sheet(
+                self.path, np.stack(self._kept), columns=SHEET_COLUMNS, upscale=upscale
+            )
 
 
 def open_sink(path: Path, fps: float, count: int) -> AbstractContextManager[FrameSink]:

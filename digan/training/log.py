@@ -40,7 +40,7 @@ class RunLog:
         for rows in (run / "stats.jsonl", *run.glob("metric-*.jsonl")):
             _forget_after(rows, start)
         self._text, self._stats = _append_to(run / "log.txt"), _append_to(run / "stats.jsonl")
-        self._board = _tensorboard(run)
+        self._board = _tensorboard(run, round(start * 1000))
         self._loud = progress
         self._bar: Any = None
         if progress and sys.stderr.isatty():
@@ -130,13 +130,13 @@ def _write(file: IO[str], line: str) -> None:
         raise DiganError(f"{file.name} cannot be written: {error.strerror or error}") from error
 
 
-def _tensorboard(run: Path) -> Any:
-    """A TensorBoard writer, or None where the package is not installed."""
+def _tensorboard(run: Path, start: int) -> Any:
+    """A TensorBoard writer that hides points behind `start`, or None without the package."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(run))
+    return SummaryWriter(str(run), purge_step=start + 1 if start else None)
 
 
 def _forget_after(path: Path, kimg: float) -> None:

@@ -142,14 +142,14 @@ def test_sheet_shows_first_last_and_between(tmp_path):
     frames = np.stack([np.full((16, 16, 3), 10 * t, np.uint8) for t in range(count)])
     write(tmp_path / f"a{SheetFile.ENDING}", frames)
     sheet = np.array(Image.open(tmp_path / "a-sheet.png"))
-    assert sheet.shape == (20, 2 + 8 * 18, 3)
-    shown = [int(sheet[10, 2 + 18 * column + 8, 0]) for column in range(8)]
+    assert sheet.shape == (100, 2 + 8 * 98, 3)  # 16 pixels are shown as 96
+    shown = [int(sheet[50, 2 + 98 * column + 48, 0]) for column in range(8)]
     assert shown == [10 * t for t in (0, 3, 6, 9, 12, 15, 18, 21)]
 
 
 def test_a_sheet_of_few_frames_shows_them_all(tmp_path):
     write(tmp_path / "a-sheet.png", FRAMES[:3])
-    assert np.array(Image.open(tmp_path / "a-sheet.png")).shape == (36, 2 + 3 * 50, 3)
+    assert np.array(Image.open(tmp_path / "a-sheet.png")).shape == (100, 2 + 3 * 146, 3)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.npz", "a", "a-sheet.png"])
