@@ -53,7 +53,7 @@ class DemoSettings:
         seed: of the videos and of the run.
     """
 
-    kimg: float = 8.0
+    kimg: float = 6.0
     videos: int = VIDEOS
     seed: int = 0
 
