@@ -6,12 +6,15 @@ import json
 import re
 
 import av
+import numpy as np
 import pytest
 
 from digan import demo as demo_module
 from digan.cli import main
+from digan.data.synthetic import HOURS
 from digan.demo import DemoSettings, demo
 from digan.errors import DiganError
+from digan.nn.snapshot import load_network, network_path
 from digan.training import samples
 
 
@@ -83,3 +86,25 @@ def test_other_peoples_folders_are_refused(tmp_path, capsys):
     assert main(["demo", "--outdir", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("digan: error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_packaged_network_works_at_once(tmp_path, capsys):
+    """A few megabytes, four hours of the day as classes, moving pictures and not noise."""
+    path = network_path("demo")
+    assert path.stat().st_size < 5e6
+    _, info = load_network("demo")
+    assert set(info.classes) == set(HOURS)
+    command = ["generate", "--network", "demo", "--seeds", "0-3", "--format", "npz"]
+    assert main([*command, "--outdir", str(tmp_path)]) == 0
+    videos = [np.load(name)["frames"].astype(float) for name in capsys.readouterr().out.split()]
+    assert [video.shape for video in videos] == [(16, 32, 32, 3)] * 4
+    # Seeds take the classes in turn.
+    dawn, day, dusk, night = (videos[info.classes.index(hour)] for hour in sorted(HOURS))
+    # The day is blue, the evening is red, the night is dark.
+    assert day[..., 2].mean() > day[..., 0].mean() + 20
+    assert dusk[..., 0].mean() > dusk[..., 2].mean()
+    assert night.mean() < 0.6 * min(dawn.mean(), day.mean(), dusk.mean())
+    for video in videos:
+        change = np.abs(np.diff(video, axis=0)).mean()
+        assert 0.1 < change < 10
+        assert np.abs(np.diff(video, axis=2)).mean() < 20  # neighbours resemble each other
