@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 from pathlib import Path
 
 from digan.data.prepare import prepare
 from digan.data.synthetic import write_clouds
 from digan.demo import DETAIL, FRAMES, RESOLUTION, VIDEOS, DemoSettings, demo_config
-from digan.nn.snapshot import network_path
+from digan.nn.snapshot import load_network, save_network
 from digan.training.loop import train
 
 ASSET = Path(__file__).resolve().parent.parent / "digan" / "assets" / "demo.safetensors"
+DESCRIPTION = "drifting clouds at four hours of the day; made by examples/train_demo_network.py"
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
     outcome = train(config, store, asked.workdir / "runs", resume="auto")
     if outcome.finished:
         ASSET.parent.mkdir(exist_ok=True)
-        shutil.copyfile(network_path(outcome.run), ASSET)
+        generator, info = load_network(outcome.run)
+        save_network(ASSET, generator, dataclasses.replace(info, description=DESCRIPTION))
         print(f"{ASSET}: {ASSET.stat().st_size / 1e6:.1f} MB")
 
 
