@@ -64,7 +64,8 @@ def demo_config(settings: DemoSettings) -> TrainConfig:
         PRESETS["tiny"],
         clip_frames=CLIP_FRAMES,
         cond=True,
-        # Layers this small gain nothing from a second thread, and lose much on a busy machine.
+        # At this size a second thread saves a quarter on an idle machine, and beside another
+        # busy process it costs ten times as much.
         threads=1,
         kimg=settings.kimg,
         tick=max(settings.kimg / 16, 0.001),

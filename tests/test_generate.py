@@ -253,7 +253,7 @@ def test_every_format_at_once(network, tmp_path):
         assert image.n_frames == CLIP
     sheet = np.array(Image.open(tmp_path / "seed0003-sheet.png"))
     assert np.array_equal(sheet[2:98:3, 2:98:3], exact[0])  # 32 pixels are shown as 96
-    assert np.array_equal(sheet[2:34, 2 + 4 * 34 : 34 + 4 * 34], exact[4])
+    assert np.array_equal(sheet[2:98:3, 2 + 4 * 98 : 98 + 4 * 98 : 3], exact[4])
 
 
 def test_grids_are_named_after_their_first_and_last(network, tmp_path):
