@@ -205,6 +205,8 @@ class _Environment:
     def __enter__(self) -> None:
         self.threads = torch.get_num_threads()
         self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        self.fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         self.benchmark = torch.backends.cudnn.benchmark
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
@@ -215,7 +217,8 @@ class _Environment:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = self.fill  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = self.benchmark
 
 

@@ -285,3 +285,23 @@ def test_other_data_under_the_same_name_is_refused(store, tmp_path):
     with pytest.raises(DiganError, match=r"data 6 videos.* -> 3 videos"):
         train(tiny_config(), other, tmp_path / "out", resume=str(run), progress=False)
     assert run_in(tmp_path / "out") == run
+
+
+def test_settings_of_the_process_are_put_back():
+    """A run changes PyTorch's settings for itself and leaves the caller's as they were."""
+    from digan.config import PRESETS
+    from digan.training.loop import _Environment
+
+    def settings():
+        return (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = settings()
+    with _Environment(PRESETS["tiny"]):
+        assert settings() != before
+    assert settings() == before
