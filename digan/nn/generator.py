@@ -17,6 +17,7 @@ from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
+from digan.nn.pieces import pieces
 from digan.ops import Impl, coord_linear, modulated_linear
 
 
@@ -27,8 +28,22 @@ class BlockWeights:
     freq: Tensor | None  # [B, F, 2]; None for blocks without an embedding
     constant: Tensor | None  # [B, F] phase at t = 0, before the motion network
     motion: Tensor | None  # [B, F]
-    layers: list[Tensor]  # [B, O, I] each
+    upsampled: Tensor | None  # [B, O, I], the first layer's part for the upsampled activation
+    layers: list[Tensor]  # [B, O, I] each, times the activation's gain
+    biases: list[Tensor]  # [O] each, times the activation's gain
     rgb: Tensor  # [B, 3, O]
+
+    def take(self, videos: slice) -> BlockWeights:
+        """Some of the videos."""
+        return BlockWeights(
+            None if self.freq is None else self.freq[videos],
+            None if self.constant is None else self.constant[videos],
+            None if self.motion is None else self.motion[videos],
+            None if self.upsampled is None else self.upsampled[videos],
+            [weight[videos] for weight in self.layers],
+            self.biases,
+            self.rgb[videos],
+        )
 
 
 class SynthesisBlock(nn.Module):
@@ -71,11 +86,22 @@ class SynthesisBlock(nn.Module):
 
     def write(self, ws: Tensor, z_motion: Tensor, dtype: torch.dtype) -> BlockWeights:
         """The block's weights from its rows of ws [B, len(layers) + 1, D]."""
-        freq = constant = motion = None
+        freq = constant = motion = upsampled = None
         if self.embedding is not None:
             freq, constant, motion = self.embedding.write(ws[:, 0], z_motion)
-        layers = [layer.write(ws[:, i]).to(dtype) for i, layer in enumerate(self.modulated())]
-        return BlockWeights(freq, constant, motion, layers, self.to_rgb.write(ws[:, -1]).to(dtype))
+        # lrelu(gain * z) = gain * lrelu(z): the gain is paid once per video, not per pixel,
+        # and before the one rounding to the compute dtype.
+        layers = [
+            (layer.write(ws[:, i]) * LRELU_GAIN).to(dtype)
+            for i, layer in enumerate(self.modulated())
+        ]
+        biases = [layer.bias * LRELU_GAIN for layer in self.modulated()]
+        if self.embedding is not None and self.upsamples:  # [Wx | We], see _embedded
+            features = 2 * self.embedding.frequencies
+            upsampled = layers[0][:, :, :-features].contiguous()
+            layers[0] = layers[0][:, :, -features:].contiguous()
+        rgb = self.to_rgb.write(ws[:, -1]).to(dtype)
+        return BlockWeights(freq, constant, motion, upsampled, layers, biases, rgb)
 
     def forward(
         self,
@@ -86,15 +112,12 @@ class SynthesisBlock(nn.Module):
         axes: tuple[Tensor, Tensor],  # y [H'], x [W'] of this block's grid
     ) -> tuple[Tensor, Tensor]:
         """Activations and the picture accumulated so far, on this block's grid."""
-        for i, (layer, weight) in enumerate(zip(self.modulated(), weights.layers, strict=True)):
+        for i, (weight, bias) in enumerate(zip(weights.layers, weights.biases, strict=True)):
             if i == 0 and self.embedding is not None:
-                x = self._embedded(x, weight, layer.bias, weights, t, axes)
+                x = self._embedded(x, weight, bias, weights, t, axes)
             else:
                 assert x is not None
-                x = modulated_linear(
-                    x, weight, layer.bias, "lrelu",
-                    gain=LRELU_GAIN, clamp=self.clamp, impl=self.impl,
-                )  # fmt: skip
+                x = modulated_linear(x, weight, bias, "lrelu", clamp=self.clamp, impl=self.impl)
         assert x is not None
         rgb = modulated_linear(
             x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, impl=self.impl
@@ -123,14 +146,13 @@ class SynthesisBlock(nn.Module):
         assert weights.motion is not None
         skip = None
         if x is not None:
-            channels = x.shape[-1]
-            skip = modulated_linear(x, weight[:, :, :channels], impl=self.impl)
-            weight = weight[:, :, channels:]
+            assert weights.upsampled is not None
+            skip = modulated_linear(x, weights.upsampled, impl=self.impl)
         phase = self.embedding.phase(weights.constant, weights.motion, t)
         y_axis, x_axis = axes
         return coord_linear(
             weights.freq, phase, y_axis, x_axis, weight, bias, skip, "lrelu",
-            gain=LRELU_GAIN, clamp=self.clamp, impl=self.impl,
+            clamp=self.clamp, impl=self.impl,
         )  # fmt: skip
 
 
@@ -142,15 +164,48 @@ class VideoINR:
     generator: Generator
 
     def render(self, grid: SpaceTimeGrid) -> Tensor:
-        """Evaluates the videos on a grid: [B, T, H, W, 3], about [-1, 1], not squashed."""
+        """Evaluates the videos on a grid: [B, T, H, W, 3], about [-1, 1], not squashed.
+
+        With gradients off the work is done in pieces of bounded memory (`digan.nn.pieces`).
+        """
         like = self.blocks[0].freq
         assert like is not None
+        config = self.generator.config
         t = grid.times(like.shape[0], like)
-        x = image = None
-        for block, weights in zip(self.generator.synthesis_blocks(), self.blocks, strict=True):
-            x, image = block(x, image, weights, t, grid.axes(block.grid_size, like))
+        levels = [grid.axes(block.grid_size, like) for block in self.generator.synthesis_blocks()]
+        if torch.is_grad_enabled():
+            return grid.crop(self._evaluate(self.blocks, t, levels), config.resolution)
+        rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
+        factor = height // rows
+        image = like.new_empty(*t.shape, height, width, 3)
+        # One strip after the other, with all frames, so that an embedding serves many frames.
+        for piece in pieces(t.shape[0], t.shape[1], rows, factor * width, like.device):
+            blocks = [block.take(piece.videos) for block in self.blocks]
+            strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
+            strip = slice(piece.rows.start * factor, piece.rows.stop * factor)
+            image[piece.videos, piece.frames, strip] = self._evaluate(
+                blocks, t[piece.videos, piece.frames], strips
+            )
+        return grid.crop(image, config.resolution)
+
+    def _evaluate(
+        self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Videos at times t [B, T] on the axes of every block's grid."""
+        x: Tensor | None = None
+        image: Tensor | None = None
+        networks = self.generator.synthesis_blocks()
+        for block, weights, axes in zip(networks, blocks, levels, strict=True):
+            x, image = block(x, image, weights, t, axes)
         assert image is not None
-        return grid.crop(image, self.generator.config.resolution)
+        return image
+
+
+def _strip(axis: Tensor, rows: slice, count: int) -> Tensor:
+    """The part of a finer level's y axis above some of the coarsest level's `count` rows."""
+    factor = len(axis) // count
+    part: Tensor = axis[rows.start * factor : rows.stop * factor]
+    return part
 
 
 class Generator(nn.Module):

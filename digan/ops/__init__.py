@@ -4,6 +4,8 @@ Every op takes plain tensors, has one PyTorch formula (`X_reference`), a schema 
 `torch.ops.digan`, a fake function, gradients of all orders, and the argument `impl`:
 `auto` (the default, or DIGAN_OPS of the environment), `fused`, `reference`.
 
+`CoordMLP` puts them together: coordinate networks as one module, on grids and at points.
+
 Shapes: B videos, T frames, H rows, W columns, C (I in, O out) channels, F frequencies,
 R rank. Coordinates in units of the caller, frequencies in radians per unit.
 
@@ -14,6 +16,8 @@ the autocast dtype; freq, phase, axes and biases stay as they are.
 from digan.ops._registry import Impl, OpUnavailableError, status, unavailable
 from digan.ops.bias_act import bias_act, bias_act_reference
 from digan.ops.coord_linear import coord_linear, coord_linear_reference
+from digan.ops.coord_mlp import CoordMLP
+from digan.ops.coord_networks import CoordNetworks
 from digan.ops.factorized_modulation import factorized_modulation, factorized_modulation_reference
 from digan.ops.fir_resample import fir_resample, fir_resample_reference
 from digan.ops.fourier_features import (
@@ -25,6 +29,8 @@ from digan.ops.fourier_features import (
 from digan.ops.modulated_linear import modulated_linear, modulated_linear_reference
 
 __all__ = [
+    "CoordMLP",
+    "CoordNetworks",
     "Impl",
     "OpUnavailableError",
     "bias_act",

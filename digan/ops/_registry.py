@@ -22,6 +22,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 Impl = Literal["auto", "fused", "reference"]
 IMPLS: tuple[str, ...] = ("auto", "fused", "reference")
@@ -33,6 +34,7 @@ _R = TypeVar("_R")
 
 _log = logging.getLogger("digan.ops")
 _ops: list[str] = []
+_kernels: dict[str, Callable[..., Any]] = {}
 _said: set[str] = set()
 
 
@@ -47,20 +49,38 @@ def define(
     fake: Callable[..., Any],
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
+    flops: Callable[..., int] | None = None,
 ) -> None:
     """Registers `digan::name`: schema, default kernel, fake function and autograd formula.
 
     `schema` is everything behind the name, `(Tensor x, ...) -> Tensor`. `backward` returns
-    one gradient per schema argument.
+    one gradient per schema argument. `flops` counts the arithmetic of the op's matrix products
+    and convolutions from its arguments, shapes in place of tensors, for
+    `torch.utils.flop_counter`; None for ops without any.
     """
     LIBRARY.define(name + schema)
-    LIBRARY.impl(name, outside_autocast(kernel), "CompositeExplicitAutograd")
+    _kernels[name] = outside_autocast(kernel)
+    LIBRARY.impl(name, _kernels[name], "CompositeExplicitAutograd")
+    if flops is not None:
+        register_flop_formula(getattr(torch.ops.digan, name))(_from_shapes(flops))
     torch.library.register_fake(f"digan::{name}", fake, lib=LIBRARY)
     torch.library.register_autograd(
         f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
     )
     if not name.endswith("_backward"):
         _ops.append(name)
+
+
+def _from_shapes(flops: Callable[..., int]) -> Callable[..., int]:
+    def count(*args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        return flops(*args)
+
+    return count
+
+
+def default_kernel(name: str) -> Callable[..., Any]:
+    """The PyTorch kernel of an op, for tools that must see the operations inside."""
+    return _kernels[name]
 
 
 def unavailable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from digan.ops._activation import (
     slope_from_output,
 )
 from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._coord_linear_tiles import coord_linear_gradients_tiled, coord_linear_tiled
+from digan.ops._rotation import cells, rotate, unrotate
+from digan.ops._tiles import on_cpu
 from digan.ops.fourier_features import features_gradients, fourier_features_reference
 
 
@@ -88,31 +92,11 @@ def coord_linear(
     return out
 
 
-def _rotated(
-    weight: Tensor,  # [B, O, 2F]
-    phase: Tensor,  # [B, T, F]
-    scale: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """scale * W R(phase), [B, T, O, 2F] in weight's dtype; also sin and cos of the phase."""
-    angle = phase.double()[:, :, None]
-    wide = torch.promote_types(weight.dtype, phase.dtype)
-    sin, cos = (torch.sin(angle) * scale).to(wide), (torch.cos(angle) * scale).to(wide)
-    ws, wc = weight[:, None].to(wide).chunk(2, dim=-1)
-    rotated = torch.cat([ws * cos - wc * sin, ws * sin + wc * cos], dim=-1)
-    return rotated.to(weight.dtype), sin, cos
-
-
 def _shared_embedding(freq: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """The embedding at phase 0, [B, H*W, 2F]."""
     still = freq.new_zeros(freq.shape[0], 1, freq.shape[1])
     features = fourier_features_reference(freq, still, y, x, dtype)
     return features.view(freq.shape[0], y.shape[0] * x.shape[0], 2 * freq.shape[1])
-
-
-def _cells(z: Tensor) -> Tensor:
-    """[B, T, H, W, O] seen as 2x2 cells, [B, T, H/2, 2, W/2, 2, O]."""
-    b, t, h, w, o = z.shape
-    return z.view(b, t, h // 2, 2, w // 2, 2, o)
 
 
 def _stacked(frames: list[Tensor], like: Tensor, shape: list[int]) -> Tensor:
@@ -132,7 +116,7 @@ def _pre_activation(
     skip: Tensor | None,
 ) -> Tensor:
     """weight @ e + bias + upsample(skip), differentiable."""
-    rotated, _, _ = _rotated(weight, phase)
+    rotated, _, _ = rotate(weight, phase)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     # Frame by frame: a broadcast product would copy the embedding for every frame.
     frames = [torch.bmm(embedding, v.transpose(1, 2)) for v in rotated.unbind(1)]
@@ -141,7 +125,7 @@ def _pre_activation(
         z = z + bias.to(z.dtype)
     z = z.view(*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1])
     if skip is not None:
-        z = (_cells(z) + skip[:, :, :, None, :, None]).view(z.shape)
+        z = (cells(z) + skip[:, :, :, None, :, None]).view(z.shape)
     return z
 
 
@@ -178,10 +162,14 @@ def _kernel(
     clamp: float | None,
     keep_pre_activation: bool,
 ) -> tuple[Tensor, Tensor]:
+    if on_cpu(freq):
+        keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
+        arguments = (activation, alpha, gain, clamp)
+        return coord_linear_tiled(freq, phase, y, x, weight, bias, skip, *arguments, keep)
     # act(gain * z) = gain * act(z) for homogeneous activations: the gain rides on the weights.
     folded = slope_from_output(activation, alpha, gain)
     scale = gain if folded else 1.0
-    rotated, _, _ = _rotated(weight, phase, scale)
+    rotated, _, _ = rotate(weight, phase, scale)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     b, t, o = rotated.shape[:3]
     z = weight.new_empty(b, t, embedding.shape[1], o)
@@ -191,7 +179,7 @@ def _kernel(
     z = z.view(b, t, y.shape[0], x.shape[0], o)
     if skip is not None:
         low = skip if bias is None else skip + bias.to(skip.dtype)
-        _cells(z).add_(low[:, :, :, None, :, None], alpha=scale)
+        cells(z).add_(low[:, :, :, None, :, None], alpha=scale)
     elif bias is not None:
         z.add_(bias.to(z.dtype), alpha=scale)
     if folded:
@@ -264,26 +252,32 @@ def _gradients(
         z = _pre_activation(freq, phase, y, x, weight, bias, skip)
     da = apply_slope(grad, z, out, activation, alpha, gain, clamp)
     b, t, h, w, o = da.shape
-    dskip = da.new_zeros(0) if skip is None else _cells(da).sum((3, 5))
+    dskip = da.new_zeros(0) if skip is None else cells(da).sum((3, 5))
     da = da.reshape(b, t, h * w, o)
     dbias = da.new_zeros(0) if bias is None else da.sum((0, 1, 2), dtype=bias.dtype)
-    rotated, sin, cos = _rotated(weight, phase)
+    rotated, sin, cos = rotate(weight, phase)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     wide = sin.dtype
     frames = list(zip(da.unbind(1), rotated.unbind(1), strict=True))
     drotated = [torch.bmm(a.transpose(1, 2), embedding) for a, _ in frames]
     dv = _stacked(drotated, embedding, list(weight.shape[1:])).to(wide)
-    ds, dc = dv.chunk(2, dim=-1)
-    vs, vc = rotated.to(wide).chunk(2, dim=-1)
-    dphase = (dc * vs - ds * vc).sum(2).to(phase.dtype)
-    dweight = torch.cat([ds * cos + dc * sin, dc * cos - ds * sin], dim=-1).sum(1)
+    dweight, dphase = unrotate(dv, rotated, sin, cos)
     dembedding = torch.zeros_like(embedding, dtype=wide)
     for a, v in frames:
         dembedding = dembedding + torch.bmm(a, v)
     dembedding = dembedding.view(b, 1, h, w, weight.shape[2])
     still = freq.new_zeros(b, 1, freq.shape[1])
     dfreq, _, dy, dx = features_gradients(dembedding, freq, still, y, x)
-    return dfreq, dphase, dy, dx, dweight.to(weight.dtype), dbias, dskip
+    return dfreq, dphase.to(phase.dtype), dy, dx, dweight.to(weight.dtype), dbias, dskip
+
+
+def _gradients_kernel(
+    grad: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    z, out = rest[7:9]
+    if on_cpu(grad) and not (z is None and out is None):
+        return coord_linear_gradients_tiled(grad, *rest)
+    return _gradients(grad, *rest)
 
 
 def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -308,6 +302,16 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
 
 
+def _flops(
+    freq: list[int], phase: list[int], y: list[int], x: list[int], weight: list[int], *_: Any
+) -> int:
+    return 2 * phase[1] * y[0] * x[0] * math.prod(weight)
+
+
+def _gradients_flops(grad: list[int], *shapes: Any) -> int:
+    return 2 * _flops(*shapes)
+
+
 _registry.define(
     "coord_linear",
     "(Tensor freq, Tensor phase, Tensor y, Tensor x, Tensor weight, Tensor? bias,"
@@ -317,6 +321,7 @@ _registry.define(
     _fake,
     _setup,
     _backward,
+    _flops,
 )
 _registry.define(
     "coord_linear_backward",
@@ -324,8 +329,9 @@ _registry.define(
     " Tensor? bias, Tensor? skip, Tensor? z, Tensor? out, str activation, float alpha,"
     " float gain, float? clamp)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _gradients,
+    _gradients_kernel,
     _gradients_fake,
     _gradients_setup,
     _gradients_backward,
+    _gradients_flops,
 )

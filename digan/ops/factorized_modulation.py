@@ -136,6 +136,14 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     return *_registry.vjp(formula, ctx.saved_tensors, cotangents), None
 
 
+def _flops(weight: list[int], left: list[int], *_: Any) -> int:
+    return 2 * math.prod(left) * weight[1]
+
+
+def _gradients_flops(grad: list[int], weight: list[int], left: list[int], *_: Any) -> int:
+    return 3 * _flops(weight, left)  # the product again, and one for either factor
+
+
 _registry.define(
     "factorized_modulation",
     "(Tensor weight, Tensor left, Tensor right, bool demodulate) -> Tensor",
@@ -143,6 +151,7 @@ _registry.define(
     _fake,
     _setup,
     _backward,
+    _flops,
 )
 _registry.define(
     "factorized_modulation_backward",
@@ -152,4 +161,5 @@ _registry.define(
     _gradients_fake,
     _gradients_setup,
     _gradients_backward,
+    _gradients_flops,
 )

@@ -235,6 +235,23 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return dx, None, None, None, None, None, None
 
 
+def _flops(
+    x: list[int],
+    filter: list[int] | None,
+    up: list[int],
+    down: list[int],
+    padding: list[int],
+    *_: Any,
+) -> int:
+    """As one two-dimensional filter that skips the inserted zeros."""
+    if filter is None:
+        return 0
+    kx, ky = filter[-1], filter[0]
+    height = (x[2] * up[1] + padding[2] + padding[3] - ky) // down[1] + 1
+    width = (x[3] * up[0] + padding[0] + padding[1] - kx) // down[0] + 1
+    return 2 * x[0] * x[1] * height * width * kx * ky // (up[0] * up[1])
+
+
 _registry.define(
     "fir_resample",
     "(Tensor x, Tensor? filter, int[] up, int[] down, int[] padding, bool flip_filter,"
@@ -243,4 +260,5 @@ _registry.define(
     _fake,
     _setup,
     _backward,
+    _flops,
 )

@@ -107,7 +107,10 @@ def fourier_features_reference(
     return torch.cat([sine, cosine], dim=-1).to(dtype)
 
 
-def _kernel(freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+def fourier_features_kernel(
+    freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """The formula without temporary tensors of the output's size; not differentiable."""
     (sin_r, cos_r), (sin_a, cos_a) = axis_tables(freq, phase, y, x)
     sin_r, cos_r = sin_r[:, :, :, None], cos_r[:, :, :, None]
     sin_a, cos_a = sin_a[:, None, None], cos_a[:, None, None]
@@ -139,13 +142,23 @@ def features_gradients(
     y: Tensor,
     x: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients by freq, phase, y and x, differentiable. The features are made again.
+    """Gradients by freq, phase, y and x, differentiable. The features are made again."""
+    features = fourier_features_reference(freq, phase, y, x, freq.dtype)
+    return angle_gradients(grad.to(freq.dtype), features, freq, y, x)
+
+
+def angle_gradients(
+    grad: Tensor,  # [B, T, H, W, 2F]
+    features: Tensor,  # [B, T, H, W, 2F]
+    freq: Tensor,
+    y: Tensor,
+    x: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients by freq, phase, y and x from the features and theirs.
 
     dtheta = Gs cos theta - Gc sin theta; dphase = sum_hw dtheta; dfx = sum dtheta*x.
     """
     count = freq.shape[1]
-    features = fourier_features_reference(freq, phase, y, x, freq.dtype)
-    grad = grad.to(freq.dtype)
     dtheta = grad[..., :count] * features[..., count:] - grad[..., count:] * features[..., :count]
     columns = dtheta.sum((1, 2))  # [B, W, F]
     by_row = dtheta.sum(3)  # [B, T, H, F]
@@ -181,7 +194,7 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
 _registry.define(
     "fourier_features",
     "(Tensor freq, Tensor phase, Tensor y, Tensor x, ScalarType dtype) -> Tensor",
-    _kernel,
+    fourier_features_kernel,
     _fake,
     _setup,
     _backward,
@@ -291,6 +304,14 @@ def _at_gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, .
     return _registry.vjp(_at_gradients, ctx.saved_tensors, cotangents)
 
 
+def _at_flops(freq: list[int], phase: list[int], coords: list[int], *_: Any) -> int:
+    return 2 * math.prod(freq) * coords[1]
+
+
+def _at_gradients_flops(grad: list[int], *shapes: Any) -> int:
+    return 3 * _at_flops(*shapes)
+
+
 _registry.define(
     "fourier_features_at",
     "(Tensor freq, Tensor phase, Tensor coords, ScalarType dtype) -> Tensor",
@@ -298,6 +319,7 @@ _registry.define(
     _at_fake,
     _at_setup,
     _at_backward,
+    _at_flops,
 )
 _registry.define(
     "fourier_features_at_backward",
@@ -306,4 +328,5 @@ _registry.define(
     _at_gradients_fake,
     _gradients_setup,
     _at_gradients_backward,
+    _at_gradients_flops,
 )

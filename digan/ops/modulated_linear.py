@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from digan.ops._activation import (
     slope_from_output,
 )
 from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._tiles import on_cpu, product, store_activated, tiles
 
 
 def modulated_linear(
@@ -114,6 +116,8 @@ def _kernel(
     clamp: float | None,
     keep_pre_activation: bool,
 ) -> tuple[Tensor, Tensor]:
+    if on_cpu(x):
+        return _tiled_kernel(x, weight, bias, activation, alpha, gain, clamp, keep_pre_activation)
     if slope_from_output(activation, alpha, gain):
         # act(gain * z) = gain * act(z): the gain costs nothing inside the product.
         z = _pre_activation(x, weight, bias, gain)
@@ -123,6 +127,28 @@ def _kernel(
     if keep_pre_activation:  # homogeneous activations are applied in place, the others are not
         kept = z.clone() if ACTIVATIONS[activation].homogeneous else z
     return activate_(z, activation, alpha, gain, clamp), kept
+
+
+def _tiled_kernel(
+    x: Tensor,  # [B, P, I]
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    keep_pre_activation: bool,
+) -> tuple[Tensor, Tensor]:
+    out = x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
+    keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
+    kept = torch.empty_like(out) if keep else x.new_empty(0)
+    for video, matrix in enumerate(weight.unbind(0)):
+        for rows in tiles(x.shape[1], weight.shape[1] * x.element_size()):
+            z = product(x[video, rows], matrix, bias)
+            if keep:
+                kept[video, rows] = z
+            store_activated(out[video, rows], z, activation, alpha, gain, clamp)
+    return out, kept
 
 
 def _fake(
@@ -183,6 +209,45 @@ def _gradients(
     return torch.bmm(da, weight), torch.bmm(da.transpose(1, 2), x), dbias
 
 
+def _gradients_kernel(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    z: Tensor | None,
+    y: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`_gradients`; on a CPU in one pass over grad, x and y."""
+    if not on_cpu(grad) or (y is None and z is None):
+        return _gradients(grad, x, weight, bias, z, y, activation, alpha, gain, clamp)
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    dweight = weight.new_zeros(weight.shape, dtype=wide)
+    dbias = grad.new_zeros(weight.shape[1], dtype=wide)
+    for video, matrix in enumerate(weight.unbind(0)):
+        for rows in tiles(x.shape[1], weight.shape[1] * x.element_size()):
+            at = (video, rows)
+            da = apply_slope(
+                grad[at],
+                None if z is None else z[at],
+                None if y is None else y[at],
+                activation,
+                alpha,
+                gain,
+                clamp,
+            )
+            dx[at] = product(da, matrix.t())
+            dweight[video] += da.t() @ x[at]
+            if bias is not None:
+                dbias += da.sum(0, dtype=wide)
+    bias_gradient = grad.new_zeros(0) if bias is None else dbias.to(bias.dtype)
+    return dx, dweight.to(weight.dtype), bias_gradient
+
+
 def _gradients_fake(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,6 +276,14 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
 
 
+def _flops(x: list[int], weight: list[int], *_: Any) -> int:
+    return 2 * math.prod(x) * weight[1]
+
+
+def _gradients_flops(grad: list[int], x: list[int], weight: list[int], *_: Any) -> int:
+    return 2 * _flops(x, weight)
+
+
 _registry.define(
     "modulated_linear",
     "(Tensor x, Tensor weight, Tensor? bias, str activation, float alpha, float gain,"
@@ -219,13 +292,15 @@ _registry.define(
     _fake,
     _setup,
     _backward,
+    _flops,
 )
 _registry.define(
     "modulated_linear_backward",
     "(Tensor grad, Tensor x, Tensor weight, Tensor? bias, Tensor? z, Tensor? y,"
     " str activation, float alpha, float gain, float? clamp) -> (Tensor, Tensor, Tensor)",
-    _gradients,
+    _gradients_kernel,
     _gradients_fake,
     _gradients_setup,
     _gradients_backward,
+    _gradients_flops,
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from digan.grid import SpaceTimeGrid, frame_times
-from digan.nn import Generator, VideoINR, layers
+from digan.nn import Generator, VideoINR, layers, pieces
 from tests.golden_numbers import relative
 from tests.nn.tiny import noise, tiny_generator
 
@@ -114,7 +114,8 @@ def test_density_behind_an_upsampling():
     video = written(network)
     images: list[Tensor] = []
     network.blocks[3].register_forward_hook(lambda _, __, out: images.append(out[1]))
-    normal, dense = render(video, TIMES[:1]), render(video, TIMES[:1], density=3)
+    # With gradients on the frame is rendered as a whole.
+    normal, dense = (video.render(SpaceTimeGrid(TIMES[:1], density)).detach() for density in (1, 3))
     assert dense.shape == (2, 1, 192, 192, 3)
     assert relative(images[1][:, :, 2::3, ::3], images[0]) < SAME
     assert SAME < relative(dense[:, :, 2::3, ::3], normal) < 1
@@ -189,11 +190,48 @@ def test_rendering_is_economical():
     network = tiny_generator(64, frequencies=FREQUENCIES)
     video = written(network, BATCH)
     t = torch.linspace(0, 1, FRAMES, dtype=torch.float64)
+    video.render(SpaceTimeGrid(t))
+    largest = largest_allocation(lambda: video.render(SpaceTimeGrid(t)))
+    assert largest == BATCH * FRAMES * 64 * 64 * CHANNELS
+
+
+def test_rendering_in_pieces_needs_no_activation_of_all_frames():
+    """Without gradients the largest tensor is the picture, or what a piece needs."""
+    video = written(tiny_generator(64, frequencies=FREQUENCIES), BATCH)
+    t = torch.linspace(0, 1, 64, dtype=torch.float64)
     render(video, t)
     largest = largest_allocation(lambda: render(video, t))
-    activation = BATCH * FRAMES * 64 * 64 * CHANNELS
-    shared_embedding = BATCH * 64 * 64 * 2 * FREQUENCIES
-    assert largest == max(activation, shared_embedding)
+    assert largest == BATCH * 64 * 64 * 64 * 3
+
+
+@pytest.mark.parametrize("resolution", [32, 128])
+@pytest.mark.parametrize("pixels", [1, 5000, 1 << 15])
+def test_pieces_make_the_whole(resolution, pixels, monkeypatch):
+    """Cut into strips, frames and videos in any way, a rendering is the same."""
+    monkeypatch.setattr(pieces, "_CPU_PIXELS", pixels)
+    monkeypatch.setattr(pieces, "_SHARING_FRAMES", 2)
+    video = written(tiny_generator(resolution), 3)
+    for settings in ({}, {"zoom": 1.3}, {"density": 2, "zoom": 0.7}):
+        cut = render(video, TIMES[:3], **settings)
+        whole = video.render(SpaceTimeGrid(TIMES[:3], **settings)).detach()
+        assert relative(cut, whole) < SAME
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 32, 512), (16, 16, 32, 512), (3, 200, 34, 40), (2, 5, 7, 9**7)]
+)
+def test_pieces_cover_everything_once(sizes, device):
+    """Every video, frame and row is in exactly one piece, and pieces are as large as allowed."""
+    videos, frames, rows, row_pixels = sizes
+    seen = torch.zeros(videos, frames, rows, dtype=torch.int)
+    budget = pieces._CPU_PIXELS if device == "cpu" else pieces._GPU_PIXELS
+    for piece in pieces.pieces(*sizes, torch.device(device)):
+        part = seen[piece.videos, piece.frames, piece.rows]
+        part += 1
+        at_once = pieces._SHARING_FRAMES * row_pixels
+        assert part.numel() * row_pixels <= max(budget, at_once)
+    assert (seen == 1).all()
 
 
 def test_training_makes_no_concatenation():
