@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-import dacite
 
 from digan.errors import DiganError
 
@@ -270,6 +269,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     Raises:
         DiganError: names the field.
     """
+    import dacite  # here, so that the benchmark runs without it
+
     try:
         return dacite.from_dict(
             kind,

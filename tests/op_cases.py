@@ -1,4 +1,4 @@
-"""The one list of op cases: tests of every backend and the benchmark draw from it.
+"""The one list of op cases, for the tests of every backend; the benchmark shares its shapes.
 
 An op's entry holds its public function, the shapes of its inputs, an oracle, and named cases.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from digan import ops
+from digan.bench.op_shapes import INPUTS
 from tests.ops import oracles
 
 LOW = (torch.bfloat16, torch.float16)
@@ -146,7 +147,7 @@ def _case(name: str, options: dict[str, Any] | None = None, /, **sizes: Any) -> 
 
 BIAS_ACT = Op(
     ops.bias_act,
-    lambda s: {"x": s["shape"], "bias": (s["shape"][s.get("dim", 1)],)},
+    INPUTS["bias_act"],
     oracles.bias_act,
     (
         _case("plain", shape=(2, 6, 5, 7)),
@@ -176,13 +177,9 @@ BIAS_ACT = Op(
 )  # fmt: skip
 
 
-def _fir_shapes(s: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {"x": s["shape"], "filter": s["filter"]}
-
-
 FIR_RESAMPLE = Op(
     ops.fir_resample,
-    _fir_shapes,
+    INPUTS["fir_resample"],
     oracles.fir_resample,
     (
         _case("filter_only", {"padding": [2, 1, 2, 1]}, shape=(2, 3, 9, 11), filter=(4,)),
@@ -218,11 +215,7 @@ FIR_RESAMPLE = Op(
 
 FACTORIZED_MODULATION = Op(
     ops.factorized_modulation,
-    lambda s: {
-        "weight": (s["O"], s["I"]),
-        "left": (s["B"], s["O"], s["R"]),
-        "right": (s["B"], s["R"], s["I"]),
-    },
+    INPUTS["factorized_modulation"],
     oracles.factorized_modulation,
     (
         _case("demodulated", B=2, O=8, I=6, R=3),
@@ -243,11 +236,7 @@ FACTORIZED_MODULATION = Op(
 _ROWS = {"B": 2, "I": 16, "O": 8}
 MODULATED_LINEAR = Op(
     ops.modulated_linear,
-    lambda s: {
-        "x": (s["B"], *s["rows"], s["I"]),
-        "weight": (s["B"], s["O"], s["I"]),
-        "bias": (s["O"],),
-    },
+    INPUTS["modulated_linear"],
     oracles.modulated_linear,
     (
         _case("plain", **_ROWS, rows=(2, 3, 5), absent=("bias",)),
@@ -284,18 +273,9 @@ def _grid_scale(name: str, shape: tuple[int, ...]) -> float:
     return {"freq": 3.0, "phase": 2.0, "y": 0.7, "x": 0.7, "coords": 0.7}.get(name, 1.0)
 
 
-def _grid_shapes(s: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {
-        "freq": (s["B"], s["F"], 2),
-        "phase": (s["B"], s["T"], s["F"]),
-        "y": (s["H"],),
-        "x": (s["W"],),
-    }
-
-
 FOURIER_FEATURES = Op(
     ops.fourier_features,
-    _grid_shapes,
+    INPUTS["fourier_features"],
     oracles.fourier_features,
     (
         _case("plain", B=2, T=3, H=4, W=5, F=8),
@@ -317,11 +297,7 @@ FOURIER_FEATURES = Op(
 
 FOURIER_FEATURES_AT = Op(
     ops.fourier_features_at,
-    lambda s: {
-        "freq": (s["B"], s["F"], s["d"]),
-        "phase": (s["B"], s["F"]),
-        "coords": (s["B"], s["N"], s["d"]),
-    },
+    INPUTS["fourier_features_at"],
     oracles.fourier_features_at,
     (
         _case("on_a_line", B=2, N=11, F=8, d=1),
@@ -340,12 +316,7 @@ FOURIER_FEATURES_AT = Op(
 _GRID = {"B": 2, "T": 3, "H": 4, "W": 6, "F": 8, "O": 7}
 COORD_LINEAR = Op(
     ops.coord_linear,
-    lambda s: {
-        **_grid_shapes(s),
-        "weight": (s["B"], s["O"], 2 * s["F"]),
-        "bias": (s["O"],),
-        "skip": (s["B"], s["T"], s["H"] // 2, s["W"] // 2, s["O"]),
-    },
+    INPUTS["coord_linear"],
     oracles.coord_linear,
     (
         _case("plain", **_GRID, absent=("bias", "skip")),

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-NAMES = ("nvcc", "browser", "golden", "gpu", "root")
+NAMES = ("nvcc", "browser", "golden", "gpu", "root", "official")
 
 
 def required(environ: Mapping[str, str] | None = None) -> frozenset[str]:

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": MODEL | {"data", "synthesis"},
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
+    "bench": FRAMES | {"training", "execution", "files", "info"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit"},
     "showcase": FRAMES,
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": SHOW | {"generate", "demo_page", "files"},
     "demo_page": {"files"},
     "cli": BASE,
-    "verbs": SHOW | {"cli", "info", "explore", "demo", "generate", "execution", "ranges"},
+    "verbs": SHOW | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -1,0 +1,1 @@
+"""What the benchmarks share: the original implementation, run beside ours."""

@@ -1,0 +1,182 @@
+"""The command line of the benchmark: `benchmarks/bench_inr.py` and `digan bench`.
+
+argparse, not tyro: the benchmark also runs where only PyTorch, NumPy and matplotlib are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from digan.bench.cases import Options
+from digan.bench.machine import DTYPES
+from digan.config import PRESETS
+from digan.errors import DiganError
+
+SECTIONS = ("ops", "generator", "training", "loader")
+ALLOCATORS = ("default", "tuned")
+PROVIDERS = ("reference", "compiled", "fused", "original")
+
+EXAMPLES = """examples:
+  digan bench                                        # everything, on the GPU if there is one
+  digan bench --section generator --precision bf16
+  digan bench --official ../digan-official --json results.json --plot plots/
+  python benchmarks/compare.py old.json new.json     # ratios with their uncertainty
+
+A checkout of the original implementation for --official:
+  git clone https://github.com/sihyun-yu/digan ../digan-official
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, with the nearest flag for one that does not exist."""
+        if message.startswith("unrecognized arguments: "):
+            given = message.split(": ", 1)[1].split()[0]
+            near = difflib.get_close_matches(given, self._option_string_actions, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            message = f"there is no flag {given!r}{hint}"
+        print(f"{self.prog}: error: {message} (--help lists the flags)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _choices(known: Sequence[str]) -> type:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in text.split(",") if part.strip())
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise argparse.ArgumentTypeError(
+                    f"must be of {','.join(known)}, got {name!r}{hint}"
+                )
+        if not names:
+            raise argparse.ArgumentTypeError(f"must be of {','.join(known)}, got nothing")
+        return names
+
+    return parse  # type: ignore[return-value]
+
+
+def _at_least(least: float, kind: type[int] | type[float]) -> type:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(least - 1)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text!r}")
+        return value
+
+    return parse  # type: ignore[return-value]
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """The flags; defaults are those of `Options`."""
+    default = Options()
+    p = _Parser(
+        prog=name,
+        description="Measure digan on this machine: ops, synthesis, training, clip loader; with "
+        "--official beside the original implementation. Prints tables; see docs/benchmark.md.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = p.add_argument
+    add("--section", type=_choices(SECTIONS), default=SECTIONS, metavar="LIST",
+        help=f"of {','.join(SECTIONS)}; default all")  # fmt: skip
+    add("--preset", choices=sorted(PRESETS), default=default.preset)
+    add("--precision", type=_choices(list(DTYPES)), default=default.precisions, metavar="LIST",
+        help=f"of {','.join(DTYPES)}; default {','.join(default.precisions)}")  # fmt: skip
+    add("--device", choices=("cpu", "cuda"), help="default: the GPU where there is one")
+    add("--repeats", type=_at_least(1, int), default=default.repeats,
+        help="rounds in each process; default %(default)s")  # fmt: skip
+    add("--processes", type=_at_least(1, int), default=default.processes,
+        help="fresh processes a section; default %(default)s")  # fmt: skip
+    add("--budget", type=_at_least(0, float), default=default.budget, metavar="SECONDS",
+        help="no new round of a case begins after so long, but three are made; "
+        "default %(default)s")  # fmt: skip
+    add("--threads", type=_at_least(1, int), help="CPU threads; default PyTorch's own choice")
+    add("--allocator", type=_choices(ALLOCATORS), default=default.allocators, metavar="LIST",
+        help="CPU only: default, and tuned to keep its pages; default both")  # fmt: skip
+    add("--providers", type=_choices(PROVIDERS), default=default.providers, metavar="LIST",
+        help=f"of {','.join(PROVIDERS)}; default all that can run")  # fmt: skip
+    add("--resolution", type=_at_least(32, int), default=default.resolution)
+    add("--frames", type=_at_least(2, int), default=default.frames, help="of a training clip")
+    add("--batch", type=_at_least(1, int), default=default.batch, help="pairs of an iteration")
+    add("--official", type=Path, metavar="PATH", help="a checkout of the original implementation")
+    add("--json", type=Path, metavar="FILE", help="write all samples")
+    add("--plot", type=Path, metavar="FOLDER", help="write a picture per section (matplotlib)")
+    return p
+
+
+def run(arguments: Sequence[str], name: str = "digan bench") -> int:
+    """Parses, measures, prints, writes; returns the exit status.
+
+    Raises:
+        DiganError: what cannot be measured or written.
+    """
+    given = parser(name).parse_args(list(arguments))
+    import torch
+
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DiganError("device cuda was asked for and no CUDA device is visible")
+    if given.plot is not None:
+        from digan.bench.plots import require_matplotlib
+
+        require_matplotlib()
+    for target in (given.json and given.json.parent, given.plot):
+        if target is not None:
+            from digan.files import writable_folder
+
+            writable_folder(target)
+    options = Options(
+        sections=given.section,
+        preset=given.preset,
+        resolution=given.resolution,
+        frames=given.frames,
+        batch=given.batch,
+        precisions=given.precision,
+        device=device,
+        repeats=given.repeats,
+        processes=given.processes,
+        budget=given.budget,
+        threads=given.threads,
+        allocators=given.allocator,
+        providers=given.providers,
+        official=None if given.official is None else str(given.official.resolve()),
+    )
+    options.config()  # a batch or a size that no network can have fails before the work
+    if options.official:
+        from digan.bench.official import load_official
+
+        load_official(options.official)
+    from digan.bench.report import format_results
+    from digan.bench.run import run_benchmark
+
+    results = run_benchmark(options)
+    print(format_results(results))
+    if given.json is not None:
+        results.write(given.json)
+    if given.plot is not None:
+        from digan.bench.plots import write_plots
+
+        for path in write_plots(results, given.plot):
+            print(f"wrote {path}")
+    return 0
+
+
+def main() -> int:
+    """`benchmarks/bench_inr.py`: errors in one line."""
+    try:
+        return run(sys.argv[1:], name="bench_inr.py")
+    except DiganError as error:
+        print(f"bench_inr.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench_inr.py: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,134 @@
+"""Synthesis: frames of one video, the same weights and codes in every provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digan.bench.cases import Case, Context, Subject
+from digan.bench.floors import generator_work
+from digan.bench.machine import DTYPES, available_memory
+from digan.grid import SpaceTimeGrid, frame_times
+from digan.nn import Generator
+from digan.synthesis import stream_frames
+
+FRAMES = (1, 16, 128, 256)
+# The original holds all frames at once: what it took per frame of 128x128, measured.
+_ORIGINAL_BYTES_PER_PIXEL = 3.1e9 / (16 * 128 * 128)
+
+
+def times(context: Context, frames: int) -> Tensor:
+    """Time stamps at training speed."""
+    return frame_times(frames, context.options.frames).to(context.device)
+
+
+def cases(context: Context) -> Iterator[Case]:
+    """T frames of one video, weights included in none: synthesis from a written network."""
+    for frames in FRAMES:
+        providers = {
+            subject: make()
+            for subject, make in makers(context, frames).items()
+            # Without streaming the original's time is linear in T from 16 on.
+            if not (subject[0] in ("original", "compiled") and frames > 16)
+        }
+        if frames == FRAMES[-1]:
+            continue  # memory only
+        config = context.options.config().generator
+        yield Case(
+            f"T={frames} {config.resolution}x{config.resolution}",
+            providers,
+            unit="frames",
+            items=frames,
+            work={
+                name: generator_work(config, frames, DTYPES[name].itemsize)
+                for name in context.options.precisions
+            },
+        )
+
+
+def makers(context: Context, frames: int) -> dict[Subject, Callable[[], Callable[[], Any]]]:
+    """For every provider, what builds its work: one call renders all frames to RGB numbers."""
+    options, device = context.options, context.device
+    found: dict[Subject, Callable[[], Callable[[], Any]]] = {}
+    for precision in options.precisions:
+        for provider, impl in (("reference", None), ("fused", "fused"), ("compiled", "reference")):
+            if options.wants(provider):
+                found[provider, precision] = _ours(context, frames, precision, provider, impl)
+    if context.original is not None and options.wants("original"):
+        needed = _ORIGINAL_BYTES_PER_PIXEL * frames * options.resolution**2
+        memory = available_memory() if device.type == "cpu" else None
+        if memory is None or needed < memory:
+            found["original", "fp32"] = lambda: _original(context, frames)
+    return found
+
+
+def _latents(context: Context) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    dim = context.options.config().generator.latent_dim
+    z, z_motion = torch.randn(2, 1, dim, generator=draw).to(context.device)
+    return z, z_motion
+
+
+def _network(context: Context, precision: str, impl: Any) -> Generator:
+    """With the original's weights where there is an original."""
+    config = context.options.config().generator
+    dtype = None if precision == "fp32" else DTYPES[precision]
+    if context.original is not None:
+        from digan.bench.official import copied_generator
+
+        theirs = context.original.generator(config, 0, context.device)
+        network = copied_generator(theirs, config, impl=impl, dtype=dtype)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Generator(config, impl=impl, dtype=dtype)
+    return network.to(context.device).eval().requires_grad_(False)
+
+
+def _ours(
+    context: Context, frames: int, precision: str, provider: str, impl: Any
+) -> Callable[[], Callable[[], Any]]:
+    def make() -> Callable[[], Any]:
+        network = _network(context, precision, impl)
+        t = times(context, frames)
+        with torch.no_grad():
+            ws = network.map(_latents(context)[0])
+        z_motion = _latents(context)[1]
+
+        @torch.no_grad()
+        def render(t: Tensor) -> Tensor:
+            return network.write(ws, z_motion).render(SpaceTimeGrid(t))
+
+        if provider == "compiled":
+            compiled = torch.compile(render)
+            return lambda: compiled(t)
+        if frames <= 16:
+            return lambda: render(t)
+
+        @torch.no_grad()
+        def stream() -> None:
+            for _ in stream_frames(network.write(ws, z_motion), t):
+                pass
+
+        return stream
+
+    return make
+
+
+def _original(context: Context, frames: int) -> Callable[[], Any]:
+    code = context.original
+    config = context.options.config().generator
+    network = code.generator(config, 0, context.device)
+    (z, z_motion), t = _latents(context), times(context, frames)[None]
+
+    @torch.no_grad()
+    def render() -> Any:
+        from digan.bench.official_training import published_settings
+
+        with published_settings():
+            return code.frames(network, z, z_motion, t)
+
+    return render

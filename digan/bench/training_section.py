@@ -1,0 +1,115 @@
+"""Whole training iterations: G, D on fakes and reals, average and optimisers; R1 apart.
+
+An iteration and an R1 step are measured as cases of their own; the headline adds them in the
+proportion of the lazy interval, iteration + R1 / d_reg_interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from digan.bench.cases import Case, Context, Subject
+from digan.bench.counting import count_flops
+from digan.training.losses import RealPairs
+from digan.training.step import Trainer
+
+KERNELS = {"reference": "auto", "compiled": "reference", "fused": "fused"}
+
+
+def real_batch(context: Context) -> tuple[Tensor, Tensor]:
+    """uint8 pairs [B, 2, 3, S, S] and time differences [B]; noise costs what pictures cost."""
+    draw = torch.Generator().manual_seed(1)
+    batch, size = context.options.batch, context.options.resolution
+    frames = torch.randint(256, (batch, 2, 3, size, size), generator=draw, dtype=torch.uint8)
+    return frames, torch.rand(batch, generator=draw)
+
+
+def cases(context: Context) -> Iterator[Case]:
+    """One plain iteration, and one R1 step, of B pairs."""
+    options = context.options
+    size = f"B={options.batch} {options.resolution}x{options.resolution}"
+    built = {subject: make() for subject, make in makers(context).items()}
+    for index, name in enumerate(("iteration", "R1 step")):
+        # Counted as it runs, once: the arithmetic of all providers in float32 or bfloat16.
+        counted = built.get(("reference", "fp32")) if context.first else None
+        flops = None if counted is None else float(count_flops(counted[index]))
+        yield Case(
+            f"{name} {size}",
+            {subject: steps[index] for subject, steps in built.items()},
+            unit="videos",
+            items=options.batch,
+            work={p: [(flops, 0.0)] for p in options.precisions} if flops else {},
+        )
+
+
+def makers(context: Context) -> dict[Subject, Callable[[], tuple[Callable[[], Any], ...]]]:
+    """For every provider, what builds its (plain iteration, R1 step)."""
+    options = context.options
+    found: dict[Subject, Callable[[], tuple[Callable[[], Any], ...]]] = {}
+    for precision in options.precisions:
+        for provider in KERNELS:
+            if options.wants(provider):
+                found[provider, precision] = _maker(context, provider, precision)
+    if context.original is not None and options.wants("original"):
+        found["original", "fp32"] = lambda: _original(context, wide_reals=True)
+    return found
+
+
+def _maker(
+    context: Context, provider: str, precision: str
+) -> Callable[[], tuple[Callable[[], Any], ...]]:
+    return lambda: _ours(context, provider, precision)
+
+
+def trainer(context: Context, provider: str, precision: str) -> Trainer:
+    """Fresh networks of the preset."""
+    import dataclasses
+
+    kernels: Any = KERNELS[provider]
+    config = dataclasses.replace(context.options.config(precision), kernels=kernels)
+    return Trainer(config, device=context.device)
+
+
+def _ours(context: Context, provider: str, precision: str) -> tuple[Callable[[], Any], ...]:
+    run = trainer(context, provider, precision)
+    if provider == "compiled":
+        # The R1 step stays eager: PyTorch compiles no double backward.
+        run.generator.compile()
+        for network in (run.discriminator.video, run.discriminator.image):
+            network.compile()
+    frames, dt = real_batch(context)
+
+    def step() -> None:
+        run.seen = run.config.batch  # step 1: an iteration without R1
+        run.iteration(frames, dt, None)
+
+    def regularize() -> None:
+        indices = range(run.config.batch)
+        real = run._reals(frames, dt, None, "R1", indices)
+        run.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, real.augment))
+
+    return step, regularize
+
+
+def _original(context: Context, *, wide_reals: bool) -> tuple[Callable[[], Any], ...]:
+    from digan.bench.official_training import published_settings
+
+    run = context.original.iteration(
+        context.options.config(), 0, context.device, wide_reals=wide_reals
+    )
+    frames, dt = real_batch(context)
+
+    def step() -> None:
+        run.iterations = 1  # not one of the iterations with its empty generator phase
+        with published_settings():
+            run.step(frames, dt)
+
+    def regularize() -> None:
+        with published_settings():
+            run.regularize(run.prepare(frames, dt))
+
+    return step, regularize
