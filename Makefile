@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -rs
 NATIVE_FILES := find csrc -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format bench clean
+.PHONY: help setup demo test soak lint format docs bench clean
 
 help:
 	@echo 'make demo     train a small model on a small video set and write runs/demo'
@@ -25,6 +25,7 @@ help:
 	@echo 'make soak     run the sweeps for much longer'
 	@echo 'make lint     check style and types'
 	@echo 'make format   rewrite the sources in the house style'
+	@echo 'make docs     build the documentation into build/docs'
 	@echo 'make bench    time the ops and write benchmarks/results'
 	@echo 'make setup    make .venv and install  (PYTHON=python3, TORCH=torch==2.13.0)'
 	@echo 'make clean    remove what was built; runs/ and .venv stay'
@@ -73,6 +74,12 @@ format: $(STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	@$(NATIVE_FILES) | xargs -r $(VENV)/bin/clang-format -i
+
+# Made anew each time, as tables and help texts come from sources that Sphinx does not watch.
+docs: $(STAMP)
+	@rm -rf build/docs
+	@OMP_NUM_THREADS=1 $(PY) -m sphinx -q -n -W --keep-going -E -b html -d build/doctrees docs build/docs
+	@echo 'docs: build/docs/index.html'
 
 bench: $(STAMP)
 	@test -f benchmarks/bench_inr.py || { echo 'bench: benchmarks/bench_inr.py is not in this version'; exit 1; }

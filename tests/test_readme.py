@@ -5,21 +5,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+
+from tests.page_examples import examples_of, run_examples, shapes_of
+
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_python_example_gives_the_shape_it_says():
-    (example,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-        if "load_network" in block
-    )
-    said = [int(n) for n in re.search(r"# \[([\d, ]+)\] in \[-1, 1\]", example)[1].split(",")]
-    scope: dict = {}
-    exec(compile(example, "README.md", "exec"), scope)
-    assert list(scope["video"].shape) == said
+def test_the_python_examples_run_and_give_the_shapes_they_say():
+    # What the example of the ops takes for granted: 2 signals, 5 points, 8 frequencies.
+    given = {
+        "freq": torch.randn(2, 8, 3),
+        "phase": torch.randn(2, 8),
+        "coords": torch.randn(2, 5, 3),
+        "weight": torch.randn(2, 4, 16),
+        "bias": torch.randn(4),
+    }
+    assert "video" in shapes_of(examples_of(TEXT)[0].code)
+    scope = run_examples(README, given)
     assert scope["video"].abs().median() < 1
+    assert list(scope["h"].shape) == [2, 5, 4]
 
 
 def test_pictures_and_files_named_are_there():
