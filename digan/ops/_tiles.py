@@ -9,7 +9,7 @@ every time. Measured in docs/performance.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -77,3 +77,33 @@ def store_activated(
         torch.ops.aten.leaky_relu.out(z, alpha, out=out)
     else:
         out.copy_(activate_(z, name, alpha, gain, clamp))
+
+
+def has_blocks(tensor: Tensor, dim: int) -> bool:
+    """True if `channel_blocks` can cut the tensor: dense, with the channels last or outermost."""
+    dense = tensor.movedim(dim, -1).is_contiguous() or tensor.is_contiguous()
+    return dense and tensor.numel() > 0
+
+
+def channel_blocks(
+    dim: int, *tensors: Tensor
+) -> Iterator[tuple[list[Tensor], Callable[[Tensor], Tensor], int]]:
+    """Tensors of one shape and one memory layout, cut alike into tiles that fit in cache.
+
+    Yields:
+        The tensors' tiles, two-dimensional; the part of a vector [C] along `dim` that belongs
+        to them, shaped to be broadcast; and the axis of a tile that is not the channels'.
+    """
+    first = tensors[0]
+    channels, size = first.shape[dim], first.element_size()
+    if first.movedim(dim, -1).is_contiguous():
+        views = [t.movedim(dim, -1).reshape(-1, channels) for t in tensors]
+        for rows in tiles(views[0].shape[0], channels * size):
+            yield [view[rows] for view in views], lambda vector: vector, 0
+        return
+    outer, inner = first.shape[:dim].numel(), first.shape[dim + 1 :].numel()
+    views = [t.view(outer, channels, inner) for t in tensors]
+    for index in range(outer):
+        for own in tiles(channels, inner * size, multiple=1):
+            # A tile is used before the next one is made.
+            yield [view[index, own] for view in views], lambda v, own=own: v[own, None], 1

@@ -16,6 +16,7 @@ from digan.ops._activation import (
     slope_from_output,
 )
 from digan.ops._check import check_floating
+from digan.ops._tiles import channel_blocks, has_blocks, on_cpu
 
 
 def bias_act(
@@ -93,8 +94,21 @@ def _kernel(
     clamp: float | None,
     dim: int,
 ) -> Tensor:
-    z = x.clone() if bias is None else _pre_activation(x, bias, dim)
-    return activate_(z, activation, alpha, gain, clamp)
+    if not (on_cpu(x) and has_blocks(x, dim)):
+        z = x.clone() if bias is None else _pre_activation(x, bias, dim)
+        return activate_(z, activation, alpha, gain, clamp)
+    out = torch.empty_like(x)
+    bias = None if bias is None else bias.to(x.dtype)
+    for (x_block, out_block), own, _ in channel_blocks(dim, x, out):
+        z = (
+            out_block.copy_(x_block)
+            if bias is None
+            else torch.add(x_block, own(bias), out=out_block)
+        )
+        y = activate_(z, activation, alpha, gain, clamp)
+        if y is not z:  # not every activation has a form in place
+            out_block.copy_(y)
+    return out
 
 
 def _fake(x: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
@@ -136,6 +150,39 @@ def _gradients(
     return dx, dx.sum(others, dtype=bias.dtype) if others else dx.to(bias.dtype, copy=True)
 
 
+def _gradients_kernel(
+    grad: Tensor,
+    x: Tensor | None,
+    bias: Tensor | None,
+    out: Tensor | None,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    dim: int,
+) -> tuple[Tensor, Tensor]:
+    """`_gradients`; on a CPU in one pass where the tensors lie in memory alike."""
+    arguments = (activation, alpha, gain, clamp)
+    kept = x if out is None else out
+    assert kept is not None
+    if not (on_cpu(grad) and has_blocks(grad, dim) and grad.stride() == kept.stride()):
+        return _gradients(grad, x, bias, out, *arguments, dim)
+    dx = torch.empty_like(grad)
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    dbias = grad.new_zeros(0 if bias is None else len(bias), dtype=wide)
+    shift = None if bias is None else bias.to(grad.dtype)
+    for (grad_block, kept_block, dx_block), own, others in channel_blocks(dim, grad, kept, dx):
+        z = None
+        if out is None:
+            z = kept_block if shift is None else kept_block + own(shift)
+        da = apply_slope(grad_block, z, kept_block if out is not None else None, *arguments)
+        dx_block.copy_(da)
+        if bias is not None:
+            mine = own(dbias)
+            mine += da.sum(others, dtype=wide).view(mine.shape)
+    return dx, dx.new_zeros(0) if bias is None else dbias.to(bias.dtype)
+
+
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs[:4])
     ctx.arguments = inputs[4:]
@@ -165,7 +212,7 @@ _registry.define(
     "bias_act_backward",
     "(Tensor grad, Tensor? x, Tensor? bias, Tensor? out, str activation, float alpha,"
     " float gain, float? clamp, int dim) -> (Tensor, Tensor)",
-    _gradients,
+    _gradients_kernel,
     _gradients,  # run on fake tensors: the strides of mixed layouts are PyTorch's to choose
     _gradients_setup,
     _gradients_backward,

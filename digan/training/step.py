@@ -32,9 +32,13 @@ from digan.training.statistics import GradientGuard, Statistics
 def lazy_adam(
     parameters: list[nn.Parameter], lr: float, beta2: float, interval: int
 ) -> torch.optim.Adam:
-    """Adam with betas (0, beta2), corrected for lazy regularisation every `interval` steps."""
+    """Adam with betas (0, beta2), corrected for lazy regularisation every `interval` steps.
+
+    PyTorch's fused form: one pass over parameters, gradients and moments in place of a dozen.
+    """
     ratio = interval / (interval + 1)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=(0.0, beta2**ratio), eps=1e-8)
+    betas = (0.0, beta2**ratio)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True)
 
 
 def ema_decay(seen: int, batch: int, ema_kimg: float, rampup: float | None) -> float:
