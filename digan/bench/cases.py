@@ -80,11 +80,9 @@ class Context:
     Attributes:
         options, device: what was asked. folder: scratch, gone after the run.
         original: the original implementation's code, or None.
-        first: True in the first of the processes, which counts what need not be counted twice.
     """
 
     options: Options
     device: torch.device
     folder: Path
     original: Any = None
-    first: bool = True

@@ -57,6 +57,11 @@ class WorkCounter(TorchDispatchMode):
         if func.namespace == "digan":
             with self:
                 return default_kernel(func.overloadpacket.__name__)(*args, **kwargs)
+        if func.overloadpacket not in flop_registry:
+            with self:  # conv2d and its like are made of others
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if _is_dense(t)}
         out = func(*args, **kwargs)
         packet = func.overloadpacket

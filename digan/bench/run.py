@@ -64,9 +64,9 @@ def jobs(options: Options, folder: Path) -> Iterator[Job]:
         yield job("original", "training", "default")
     allocators = options.allocators if options.device == "cpu" else ("default",)
     for section in options.sections:
-        for process in range(options.processes):
+        for _ in range(options.processes):
             for allocator in allocators:
-                yield job("times", section, allocator, first=process == 0)
+                yield job("times", section, allocator)
         if section not in ("generator", "training"):
             continue
         for subject in _subjects(options):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from digan.bench.cases import Case, Context, Subject
 from digan.bench.counting import count_flops
+from digan.bench.training_work import training_phases
 from digan.training.losses import RealPairs
 from digan.training.step import Trainer
 
@@ -33,16 +34,17 @@ def cases(context: Context) -> Iterator[Case]:
     options = context.options
     size = f"B={options.batch} {options.resolution}x{options.resolution}"
     built = {subject: make() for subject, make in makers(context).items()}
-    for index, name in enumerate(("iteration", "R1 step")):
-        # Counted as it runs, once: the arithmetic of all providers in float32 or bfloat16.
-        counted = built.get(("reference", "fp32")) if context.first else None
-        flops = None if counted is None else float(count_flops(counted[index]))
+    phases = training_phases(options.config())
+    flops = {name: float(count_flops(phase)) for name, phase in phases.items()}
+    for index, (name, total) in enumerate(
+        (("iteration", flops["G"] + flops["D"]), ("R1 step", flops["R1"]))
+    ):
         yield Case(
             f"{name} {size}",
             {subject: steps[index] for subject, steps in built.items()},
             unit="videos",
             items=options.batch,
-            work={p: [(flops, 0.0)] for p in options.precisions} if flops else {},
+            work={precision: [(total, 0.0)] for precision in options.precisions},
         )
 
 

@@ -40,7 +40,6 @@ class Job:
         kind: times, memory, or original (agreement and op paths of the original).
         section: one of MODULES. allocator: as its environment says.
         options: of the benchmark. folder: scratch. result: file of the rows.
-        first: True for the first process of a section.
         subject, frames: memory only: the provider, its precision, and T.
     """
 
@@ -50,7 +49,6 @@ class Job:
     options: dict[str, Any]
     folder: str
     result: str
-    first: bool = True
     subject: tuple[str, str] | None = None
     frames: int | None = None
 
@@ -80,7 +78,7 @@ def make_context(job: Job) -> Context:
         from digan.bench.official import load_official
 
         original = load_official(options.official, build_folder=Path(job.folder) / "plugins")
-    return Context(options, torch.device(options.device), Path(job.folder), original, job.first)
+    return Context(options, torch.device(options.device), Path(job.folder), original)
 
 
 def time_section(job: Job) -> dict[str, Any]:

@@ -179,7 +179,8 @@ class VideoINR:
         factor = height // rows
         image = like.new_empty(*t.shape, height, width, 3)
         # One strip after the other, with all frames, so that an embedding serves many frames.
-        for piece in pieces(t.shape[0], t.shape[1], rows, factor * width, like.device):
+        dtype = self.blocks[0].rgb.dtype
+        for piece in pieces(t.shape[0], t.shape[1], rows, factor * width, like.device, dtype):
             blocks = [block.take(piece.videos) for block in self.blocks]
             strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
             strip = slice(piece.rows.start * factor, piece.rows.stop * factor)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import torch
 
-# Pixels of a piece. On a CPU a piece of 256 channels in float32 then takes 16 MB; a GPU wants
-# enough work to fill it.
-_CPU_PIXELS = 1 << 14
-_GPU_PIXELS = 1 << 21
+# Bytes of one channel of a piece. On a CPU the 256 channels of a layer then take 16 MB, half of
+# a small last-level cache; a GPU wants enough work to fill it.
+_CPU_BYTES = 1 << 16
+_GPU_BYTES = 1 << 22
 # An embedding is made once per piece and shared by its frames: as many as this make its cost
 # small even where pixels are few.
-_SHARING_FRAMES = 16
+_SHARING_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,21 @@ class Piece:
 
 
 def pieces(
-    videos: int, frames: int, rows: int, row_pixels: int, device: torch.device
+    videos: int,
+    frames: int,
+    rows: int,
+    row_pixels: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Iterator[Piece]:
     """Cuts a rendering.
 
     Args:
         videos, frames: B and T. rows: of the coarsest grid.
         row_pixels: pixels of the finest grid above one of these rows.
-        device: decides how large a piece should be.
+        device, dtype: of the activations; they decide how large a piece should be.
     """
-    budget = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
+    budget = (_CPU_BYTES if device.type == "cpu" else _GPU_BYTES) // dtype.itemsize
     whole = rows * row_pixels
     some_videos = max(1, min(videos, budget // max(frames * whole, 1)))
     some_frames = max(1, min(frames, max(_SHARING_FRAMES, budget // whole)))

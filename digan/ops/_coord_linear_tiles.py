@@ -1,4 +1,4 @@
-"""coord_linear on a CPU: a tile's embedding is made once for all frames, in cache."""
+"""coord_linear on a CPU: a tile's embedding is made in cache, once for all frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from digan.ops._activation import apply_slope
-from digan.ops._rotation import cells, rotate, unrotate
+from digan.ops._rotation import cells, rotate, rotate_weights, unrotate
 from digan.ops._tiles import product, store_activated, tiles
 from digan.ops.fourier_features import angle_gradients, fourier_features_kernel
 
@@ -25,9 +25,9 @@ def _tile_features(freq: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _as_rows(features: Tensor, dtype: torch.dtype) -> Tensor:
-    """[1, 1, h, W, 2F] as [h*W, 2F]."""
-    _, _, h, w, channels = features.shape
-    return features.view(h * w, channels).to(dtype)
+    """[1, n, h, W, 2F] as [n*h*W, 2F]."""
+    _, n, h, w, channels = features.shape
+    return features.view(n * h * w, channels).to(dtype)
 
 
 def coord_linear_tiled(
@@ -44,25 +44,40 @@ def coord_linear_tiled(
     clamp: float | None,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Output, and the pre-activation if `keep`; one embedding a tile for all frames."""
+    """Output, and the pre-activation if `keep`."""
     (b, t), (h, w), o = phase.shape[:2], (y.shape[0], x.shape[0]), weight.shape[1]
-    rotated, _, _ = rotate(weight, phase)
     out = weight.new_empty(b, t, h, w, o)
     kept = torch.empty_like(out) if keep else out.new_empty(0)
-    for video in range(b):
-        for rows in _grid_rows(h, w, o * out.element_size()):
-            features = _tile_features(freq[video : video + 1], y[rows], x)
-            embedding = _as_rows(features, weight.dtype)
-            for time in range(t):
-                z = product(embedding, rotated[video, time], bias).view(
-                    1, 1, *features.shape[2:4], o
+    size = out.element_size()
+
+    def finish(z: Tensor, video: int, frames: slice, rows: slice) -> None:
+        """The epilogue of z [n*h*W, O] and its store."""
+        z = z.view(frames.stop - frames.start, rows.stop - rows.start, w, o)
+        if skip is not None:
+            low = skip[video, frames, rows.start // 2 : rows.stop // 2]
+            cells(z).add_(low[:, :, None, :, None])
+        if keep:
+            kept[video, frames, rows] = z
+        store_activated(out[video, frames, rows], z, activation, alpha, gain, clamp)
+
+    if h * w <= o:
+        # A frame's embedding is smaller than its rotated weights: one product for all frames.
+        for video in range(b):
+            own = slice(video, video + 1)
+            for frames in tiles(t, h * w * max(o, weight.shape[2]) * size, multiple=1):
+                features = fourier_features_kernel(
+                    freq[own], phase[own, frames], y, x, weight.dtype
                 )
-                if skip is not None:
-                    low = skip[video, time, rows.start // 2 : rows.stop // 2]
-                    cells(z).add_(low[None, None, :, None, :, None])
-                if keep:
-                    kept[video, time, rows] = z[0, 0]
-                store_activated(out[video, time, rows], z[0, 0], activation, alpha, gain, clamp)
+                z = product(_as_rows(features, weight.dtype), weight[video], bias)
+                finish(z, video, frames, slice(0, h))
+        return out, kept
+    rotated = rotate_weights(weight, phase)
+    for video in range(b):
+        for rows in _grid_rows(h, w, o * size):
+            embedding = _as_rows(_tile_features(freq[video : video + 1], y[rows], x), weight.dtype)
+            for time in range(t):
+                z = product(embedding, rotated[video, time], bias)
+                finish(z, video, slice(time, time + 1), rows)
     return out, kept
 
 

@@ -24,6 +24,19 @@ def rotate(
     return rotated.to(weight.dtype), sin, cos
 
 
+def rotate_weights(weight: Tensor, phase: Tensor) -> Tensor:
+    """W R(phase) as `rotate` has it, in half as many passes over memory; not differentiable."""
+    angle = phase.double()[:, :, None]
+    wide = torch.promote_types(weight.dtype, phase.dtype)
+    sin, cos = torch.sin(angle).to(wide), torch.cos(angle).to(wide)
+    ws, wc = weight[:, None].to(wide).chunk(2, dim=-1)
+    count = phase.shape[2]
+    out = weight.new_empty(*phase.shape[:2], *weight.shape[1:], dtype=wide)
+    torch.mul(ws, cos, out=out[..., :count]).addcmul_(wc, sin, value=-1)
+    torch.mul(ws, sin, out=out[..., count:]).addcmul_(wc, cos)
+    return out.to(weight.dtype)
+
+
 def unrotate(dv: Tensor, v: Tensor, sin: Tensor, cos: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients by weight [B, O, 2F] and phase [B, T, F] from the rotated weights' dv."""
     ds, dc = dv.chunk(2, dim=-1)

@@ -22,6 +22,8 @@ TILE_BYTES = 1 << 22
 
 _SMALL = 16  # fewer output columns than a register block: oneDNN is slower than BLAS there
 
+# Activations that oneDNN applies before it stores a product.
+_ONEDNN_NAMES = {"linear": "none", "relu": "relu", "lrelu": "leaky_relu"}
 _onednn = getattr(getattr(torch.ops, "mkldnn", None), "_linear_pointwise", None)
 
 
@@ -54,19 +56,25 @@ def product(
     x: Tensor,  # [P, I]
     weight: Tensor,  # [O, I]
     bias: Tensor | None = None,  # [O]
+    activation: str = "linear",
+    alpha: float = 0.0,
 ) -> Tensor:  # [P, O]
-    """x @ weight^T + bias, any strides, by the faster of the two libraries. Not differentiable.
+    """act(x @ weight^T + bias), any strides, by the faster of two libraries. Not differentiable.
 
     PyTorch sends float32 products to BLAS, which on some CPUs reaches half the rate of oneDNN,
     the library that it uses for bfloat16 and for convolutions.
     """
     if _onednn is not None and _onednn_serves(x, weight):
         bias = None if bias is None else bias.contiguous()  # it reads a strided bias as dense
-        out: Tensor = _onednn(_dense(x), _dense(weight), bias, "none", [], "")
-        return out
+        fused = _ONEDNN_NAMES.get(activation)
+        slope = [alpha] if activation == "lrelu" else []
+        out: Tensor = _onednn(_dense(x), _dense(weight), bias, fused or "none", slope, "")
+        return out if fused else activate_(out, activation, alpha, 1.0, None)
     if bias is None:
-        return torch.mm(x, weight.t())
-    return torch.addmm(bias.to(x.dtype), x, weight.t())
+        out = torch.mm(x, weight.t())
+    else:
+        out = torch.addmm(bias.to(x.dtype), x, weight.t())
+    return activate_(out, activation, alpha, 1.0, None)
 
 
 def store_activated(
@@ -105,5 +113,8 @@ def channel_blocks(
     views = [t.view(outer, channels, inner) for t in tensors]
     for index in range(outer):
         for own in tiles(channels, inner * size, multiple=1):
-            # A tile is used before the next one is made.
-            yield [view[index, own] for view in views], lambda v, own=own: v[own, None], 1
+            yield [view[index, own] for view in views], _column(own), 1
+
+
+def _column(own: slice) -> Callable[[Tensor], Tensor]:
+    return lambda vector: vector[own, None]

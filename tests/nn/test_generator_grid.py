@@ -205,10 +205,10 @@ def test_rendering_in_pieces_needs_no_activation_of_all_frames():
 
 
 @pytest.mark.parametrize("resolution", [32, 128])
-@pytest.mark.parametrize("pixels", [1, 5000, 1 << 15])
-def test_pieces_make_the_whole(resolution, pixels, monkeypatch):
+@pytest.mark.parametrize("size", [4, 20000, 1 << 17])
+def test_pieces_make_the_whole(resolution, size, monkeypatch):
     """Cut into strips, frames and videos in any way, a rendering is the same."""
-    monkeypatch.setattr(pieces, "_CPU_PIXELS", pixels)
+    monkeypatch.setattr(pieces, "_CPU_BYTES", size)
     monkeypatch.setattr(pieces, "_SHARING_FRAMES", 2)
     video = written(tiny_generator(resolution), 3)
     for settings in ({}, {"zoom": 1.3}, {"density": 2, "zoom": 0.7}):
@@ -225,8 +225,8 @@ def test_pieces_cover_everything_once(sizes, device):
     """Every video, frame and row is in exactly one piece, and pieces are as large as allowed."""
     videos, frames, rows, row_pixels = sizes
     seen = torch.zeros(videos, frames, rows, dtype=torch.int)
-    budget = pieces._CPU_PIXELS if device == "cpu" else pieces._GPU_PIXELS
-    for piece in pieces.pieces(*sizes, torch.device(device)):
+    budget = (pieces._CPU_BYTES if device == "cpu" else pieces._GPU_BYTES) // 2
+    for piece in pieces.pieces(*sizes, torch.device(device), torch.bfloat16):
         part = seen[piece.videos, piece.frames, piece.rows]
         part += 1
         at_once = pieces._SHARING_FRAMES * row_pixels

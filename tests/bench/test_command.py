@@ -1,0 +1,164 @@
+"""`digan bench` and benchmarks/bench_inr.py as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from digan import ops
+from digan.bench import inr_rows, op_section
+from digan.bench.cases import Context, Options
+from digan.bench.command import run
+from digan.bench.rows import read_results
+from digan.errors import DiganError
+from tests.op_cases import OPS
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "--preset=tiny", "--resolution=32", "--frames=16", "--batch=4", "--processes=2",
+    "--repeats=1", "--allocator=default", "--precision=fp32", "--threads=1", "--device=cpu",
+]  # fmt: skip
+
+
+def bench(*words: str, script: str = "bench_inr.py") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *words],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_small_benchmark_from_end_to_end(tmp_path):
+    """Table, JSON, pictures, and the comparison of the file with itself."""
+    done = bench(
+        "--section", "generator,training,loader", "--providers", "reference", *SMALL,
+        "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "plots"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "32x32, clips of 16 frames, batch 4" in done.stdout
+    assert "whole clips" in done.stdout
+    assert "videos/s" in done.stdout.splitlines()[-5]
+    found = read_results(tmp_path / "r.json")
+    by_case = {(r.section, r.case.split()[0], r.provider): r for r in found.rows}
+    rendered = by_case["generator", "T=16", "reference"]
+    assert [len(process) for process in rendered.samples] == [1, 1]
+    assert rendered.flops > 1e8
+    assert 0 < rendered.floor_share < 1
+    peaks = [by_case["generator", f"T={t}", "reference"].peak for t in (1, 16, 128, 256)]
+    assert all(peak > 1e8 for peak in peaks)
+    assert peaks[3] < 1.2 * peaks[1], "memory must not grow with T"
+    assert by_case["training", "iteration", "reference"].peak > 1e8
+    for name in ("generator", "training", "loader", "memory"):
+        with Image.open(tmp_path / "plots" / f"bench-{name}.png") as picture:
+            assert picture.width > 500
+            assert len(set(picture.convert("L").resize((64, 64)).getdata())) > 8
+    same = bench(str(tmp_path / "r.json"), str(tmp_path / "r.json"), script="compare.py")
+    assert same.returncode == 0
+    assert "1.000" in same.stdout
+    assert "no difference shown" in same.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sectoin", "ops"], "did you mean '--section'?"),
+        (["--section", "generatr"], "did you mean 'generator'?"),
+        (["--precision", "fp8"], "must be of fp32,bf16,fp16"),
+        (["--repeats", "0"], "must be at least 1"),
+        (["--section", ","], "got nothing"),
+        (["extra"], "'extra'"),
+    ],
+)
+def test_wrong_flags_are_one_line(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(words)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch", "6"], "multiple of 4"),
+        (["--resolution", "100"], "power of two"),
+        (["--official", "nowhere"], "nowhere"),
+        (["--json", "{file}/r.json"], "file"),
+        (["--plot", "{file}/plots"], "file"),
+    ],
+)
+def test_what_cannot_work_fails_before_the_work(words, said, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = [word.format(file=tmp_path / "file") for word in words]
+    with pytest.raises(DiganError, match=said):
+        run(["--device", "cpu", *words])
+
+
+def test_a_failing_worker_is_one_line(monkeypatch):
+    monkeypatch.setenv("DIGAN_OPS", "nonsense")
+    done = bench("--section", "generator", "--providers", "reference", *SMALL)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("bench_inr.py: error:")
+    assert "DIGAN_OPS" in last
+
+
+def test_help_shows_how_to_get_the_original(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(["--help"])
+    assert ended.value.code == 0
+    assert "git clone https://github.com/sihyun-yu/digan" in capsys.readouterr().out
+
+
+def test_every_op_has_its_rows(tmp_path):
+    """Forward and with gradients, in the shapes that the tests use, and they run."""
+    import torch
+
+    options = Options(preset="tiny", resolution=32, batch=4, precisions=("fp32", "bf16"))
+    context = Context(options, torch.device("cpu"), tmp_path)
+    seen = set()
+    for name, size, arguments in op_section.sizes(context):
+        seen.add(name)
+        inputs = op_section.make_inputs(name, size, torch.float32, context.device)
+        assert list(inputs) == list(OPS[name].shapes(size))
+        out = getattr(ops, name)(**inputs, **arguments)
+        assert torch.isfinite(out).all()
+    assert seen == set(OPS)
+    providers = {
+        subject
+        for case in op_section._inr_cases(context)
+        for subject in case.providers
+        if case.work[subject[1]][0][0] > 0
+    }
+    assert {name for name, _ in providers} == {"CoordMLP", "nn.Sequential"}
+    assert inr_rows is not None
+
+
+def test_reference_rows_of_one_op_agree(tmp_path):
+    """What is timed side by side computes the same."""
+    import torch
+
+    options = Options(preset="tiny", resolution=32, batch=4, providers=("reference",))
+    context = Context(options, torch.device("cpu"), tmp_path)
+    name, size, arguments = next(s for s in op_section.sizes(context) if s[0] == "coord_linear")
+    for backward in (False, True):
+        case = op_section._case(context, name, size, arguments, backward)
+        assert set(case.providers) == {
+            (provider, precision)
+            for provider in ("reference", "formula")
+            for precision in ("fp32", "bf16")
+        }
+        outputs = [case.providers[provider, "fp32"]() for provider in ("reference", "formula")]
+        pairs = zip(*outputs, strict=True) if backward else [outputs]
+        for a, b in pairs:
+            assert (a - b).norm() < 1e-5 * b.norm()
+        assert case.work["fp32"][0][0] > 0
+        assert case.work["bf16"][0][1] < case.work["fp32"][0][1]
