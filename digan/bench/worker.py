@@ -104,6 +104,7 @@ def time_section(job: Job) -> dict[str, Any]:
             clock,
             rounds=options.repeats,
             budget=options.budget,
+            warm_up=0 if context.device.type == "cpu" else 2,  # the first call has been made
             say=functools.partial(_say_of, case.name),
         )
         for provider, precision in case.providers:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digan.nn.strided import strided_convolution
 from digan.ops import Impl, bias_act, factorized_modulation, fir_resample
 
 LRELU_GAIN = math.sqrt(2)
@@ -174,7 +175,7 @@ class Convolution(nn.Module):
             x = functional.conv2d(x, weight)
         else:
             x = fir_resample(x, self._filter, padding=pad + 1, impl=self.impl)
-            x = functional.conv2d(x, weight, stride=2)
+            x = strided_convolution(x, weight)
         clamp = None if self.clamp is None else self.clamp * gain
         return bias_act(
             x,
