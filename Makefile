@@ -6,6 +6,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +27,7 @@ help:
 	@echo 'make lint     check style and types'
 	@echo 'make format   rewrite the sources in the house style'
 	@echo 'make docs     build the documentation into build/docs'
-	@echo 'make bench    time the ops and write benchmarks/results'
+	@echo 'make bench    measure this machine     (BENCH_ARGS="--section generator")'
 	@echo 'make setup    make .venv and install  (PYTHON=python3, TORCH=torch==2.13.0)'
 	@echo 'make clean    remove what was built; runs/ and .venv stay'
 
@@ -82,8 +83,7 @@ docs: $(STAMP)
 	@echo 'docs: build/docs/index.html'
 
 bench: $(STAMP)
-	@test -f benchmarks/bench_inr.py || { echo 'bench: benchmarks/bench_inr.py is not in this version'; exit 1; }
-	@$(PY) benchmarks/bench_inr.py
+	@$(PY) benchmarks/bench_inr.py $(BENCH_ARGS)
 
 clean:
 	rm -rf build dist digan.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

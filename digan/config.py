@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-
 from digan.errors import DiganError
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -97,7 +97,7 @@ def parser(name: str) -> argparse.ArgumentParser:
     add("--processes", type=_at_least(1, int), default=default.processes,
         help="fresh processes a section; default %(default)s")  # fmt: skip
     add("--budget", type=_at_least(0, float), default=default.budget, metavar="SECONDS",
-        help="no new round of a case begins after so long, but three are made; "
+        help="no new round of a case begins after so long, but two are made; "
         "default %(default)s")  # fmt: skip
     add("--threads", type=_at_least(1, int), help="CPU threads; default PyTorch's own choice")
     add("--allocator", type=_choices(ALLOCATORS), default=default.allocators, metavar="LIST",

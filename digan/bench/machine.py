@@ -93,7 +93,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         "clocks_mhz": _clocks(device),
         "allocator": {name: os.environ.get(name) for name in TUNED_ALLOCATOR},
         "commit": _commit(),
-        **{name: info[name] for name in ("versions", "system", "gpus", "toolkit", "ops")},
+        "toolkit": info["toolkit"]["version"],
+        **{name: info[name] for name in ("versions", "system", "gpus", "ops")},
     }
 
 

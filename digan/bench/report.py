@@ -57,7 +57,7 @@ def _original(results: Results) -> str:
         f"original at {found['commit']}; relative difference on the same weights: {agreement}",
         "the paths that its own ops took here:",
     ]
-    return "\n".join(lines + [f"  {name:<18}{path}" for name, path in found["paths"].items()])
+    return "\n".join(lines + [f"  {name:<20}{path}" for name, path in found["paths"].items()])
 
 
 def _section(section: str, rows: list[Row]) -> str:

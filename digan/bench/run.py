@@ -118,7 +118,9 @@ def run_benchmark(options: Options) -> Results:
     rows = merge(rows)
     for job, peak in memory:
         _add_peak(rows, job, peak)
-    return Results(started, asdict(options), machine, ceilings, original, rows)
+    # The checkout's commit says what it was; its place on this machine is nobody's business.
+    kept = {**asdict(options), "official": original.get("commit")}
+    return Results(started, kept, machine, ceilings, original, rows)
 
 
 def _add_peak(rows: list[Row], job: Job, peak: int) -> None:

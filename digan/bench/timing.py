@@ -17,7 +17,7 @@ import torch
 Work = Callable[[], Any]
 K = TypeVar("K")
 
-LEAST_ROUNDS = 3  # however small the time budget is
+LEAST_ROUNDS = 2  # however small the time budget is
 
 
 class Clock:
@@ -64,7 +64,7 @@ def measure(
         providers: what is compared; each is called without arguments.
         clock: of their device.
         rounds: samples of each provider.
-        budget: seconds after which no new round begins; three are always made.
+        budget: seconds after which no new round begins; two are always made.
         warm_up: calls of each provider before the first sample.
         say: told before every provider and round.
     """

@@ -48,6 +48,11 @@ def cases(context: Context) -> Iterator[Case]:
         )
 
 
+def own_arithmetic(device: torch.device) -> Any:
+    """The original's half-precision blocks are for its CUDA kernels; a CPU crawls in float16."""
+    return "published" if device.type == "cuda" else "float32"
+
+
 def makers(context: Context) -> dict[Subject, Callable[[], tuple[Callable[[], Any], ...]]]:
     """For every provider, what builds its (plain iteration, R1 step)."""
     options = context.options
@@ -101,8 +106,9 @@ def _original(context: Context, *, wide_reals: bool) -> tuple[Callable[[], Any],
     from digan.bench.official_training import published_settings
 
     run = context.original.iteration(
-        context.options.config(), 0, context.device, wide_reals=wide_reals
-    )
+        context.options.config(), 0, context.device, arithmetic=own_arithmetic(context.device),
+        wide_reals=wide_reals,
+    )  # fmt: skip
     frames, dt = real_batch(context)
 
     def step() -> None:

@@ -156,13 +156,15 @@ def measure_memory(job: Job) -> dict[str, Any]:
 def check_original(job: Job) -> dict[str, Any]:
     """Agreement on the same weights, and the paths that its ops take here."""
     from digan.bench.official import check_agreement, op_paths
+    from digan.bench.training_section import own_arithmetic
 
     context = make_context(job)
     config = context.options.config()
     say("comparing with the original on the same weights")
     agreement = asdict(check_agreement(context.original, config, device=context.device))
     say("watching the original's ops")
-    paths = op_paths(context.original, config, device=context.device)
+    arithmetic = own_arithmetic(context.device)
+    paths = op_paths(context.original, config, device=context.device, arithmetic=arithmetic)
     return {"commit": context.original.commit, "agreement": agreement, "paths": paths}
 
 

@@ -246,7 +246,7 @@ def test_the_report_says_everything():
     assert "commit abc" in text
     assert "matrix product fp32 1 GFLOP/s, copy 1.0 GB/s" in text
     assert "original at e82" in text
-    assert "bias_act          slow" in text
+    assert "bias_act            slow" in text
     assert "compiled fp32: failed: no compiler" in text
     headline = text.splitlines()[-2]
     assert "3.636 videos/s" in headline

@@ -1,0 +1,103 @@
+"""float32 and bf16 iterations against a float64 run, phase by phase, at ten states of it.
+
+Free runs are no measure: rounding alone parts them (see `tests.training.teacher`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
+from tests.training.teacher import Deviation, deviation, phase_gradients, teacher_states, witness
+
+STATES, SIZE, WIDTH = 10, 64, 32
+# The official structure at 64 pixels: half the width at the finest grid, R1 every third
+# iteration. Narrow are the discriminators' blocks at 64, 32 and 16.
+CONFIG = TrainConfig(
+    resolution=SIZE,
+    clip_frames=8,
+    batch=4,
+    workers=0,
+    d_reg_interval=3,
+    generator=GeneratorConfig(
+        resolution=SIZE, latent_dim=128, channel_base=SIZE * WIDTH, channel_max=2 * WIDTH,
+        frequencies=WIDTH,
+    ),
+    discriminator=DiscriminatorConfig(
+        resolution=SIZE, channel_base=SIZE * WIDTH // 2, channel_max=WIDTH
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def states():
+    return list(teacher_states(CONFIG, STATES))
+
+
+def deviations(states, **settings) -> dict[str, list[Deviation]]:
+    """By phase, over the states that have it."""
+    student = witness(CONFIG, **settings)
+    found: dict[str, list[Deviation]] = {}
+    for state in states:
+        for phase, computed in phase_gradients(student, state).items():
+            found.setdefault(phase, []).append(deviation(computed, state.truth[phase]))
+    return found
+
+
+def worst(found: dict[str, list[Deviation]]) -> str:
+    return "; ".join(
+        f"{phase}: cosine {min(d.cosine for d in of):.6f}, ratio {min(d.ratio for d in of):.4f} to "
+        f"{max(d.ratio for d in of):.4f}, loss {max(d.loss for d in of):.1e}, error "
+        f"{max(d.error for d in of):.1e}"
+        for phase, of in found.items()
+    )
+
+
+def test_the_states_are_ten_and_have_every_phase(states):
+    phases = [phase for state in states for phase in state.truth]
+    assert {p: phases.count(p) for p in set(phases)} == {"G": 10, "D": 10, "R1": 4}
+    losses = [v for state in states for p in state.truth.values() for v in p.losses.values()]
+    assert all(math.isfinite(value) and value != 0 for value in losses)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_bfloat16(states, kernels):
+    """Gradient vectors in about the same direction and of the same length, losses alike.
+
+    A network as narrow as this one averages little rounding away; docs/performance.md has the
+    published architecture's figures.
+    """
+    least = {"G": 0.995, "D": 0.995, "R1": 0.97}
+    found = deviations(states, precision="bf16", kernels=kernels)
+    for phase, of in found.items():
+        assert min(d.cosine for d in of) > least[phase], worst(found)
+        assert all(0.96 < d.ratio < 1.04 for d in of), worst(found)
+        assert max(d.loss for d in of) < (0.25 if phase == "R1" else 0.02), worst(found)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_float32(states, kernels):
+    """Rounding alone; a pre-activation that changes its sign moves a gradient by more."""
+    found = deviations(states, precision="fp32", kernels=kernels)
+    for of in found.values():
+        errors = sorted(d.error for d in of)
+        assert errors[len(errors) // 2] < 1e-4, worst(found)
+        assert errors[-1] < 5e-3, worst(found)
+        assert max(d.loss for d in of) < 1e-4, worst(found)
+
+
+def test_other_weights_are_told_apart(states):
+    """The measure can fail: a tenth more on the discriminators' weights shows."""
+    state = states[1]
+    moved = {
+        phase: {
+            "generator": weights["generator"],
+            "discriminator": {k: 1.1 * v for k, v in weights["discriminator"].items()},
+        }
+        for phase, weights in state.weights.items()
+    }
+    student = witness(CONFIG, precision="fp32", kernels="reference")
+    found = phase_gradients(student, type(state)(state.step, moved, state.truth))
+    assert not 0.98 < deviation(found["D"], state.truth["D"]).ratio < 1.02
