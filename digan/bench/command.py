@@ -21,14 +21,16 @@ SECTIONS = ("ops", "generator", "training", "loader")
 ALLOCATORS = ("default", "tuned")
 PROVIDERS = ("reference", "compiled", "fused", "original")
 
-EXAMPLES = """examples:
-  digan bench                                        # everything, on the GPU if there is one
-  digan bench --section generator --precision bf16
-  digan bench --official ../digan-official --json results.json --plot plots/
-  python benchmarks/compare.py old.json new.json     # ratios with their uncertainty
+EXAMPLES = """Examples:
+    digan bench                                        # everything, on the GPU if there is one
+    digan bench --section generator --precision bf16
+    digan bench --official ../digan-official --json results.json --plot plots/
+
+Two files side by side, ratios with their uncertainty:
+    python benchmarks/compare.py old.json new.json
 
 A checkout of the original implementation for --official:
-  git clone https://github.com/sihyun-yu/digan ../digan-official
+    git clone https://github.com/sihyun-yu/digan ../digan-official
 """
 
 
