@@ -32,6 +32,7 @@ _baddbmm = _registry.outside_autocast(torch.baddbmm)
 _activate = _registry.outside_autocast(activate)
 # Coordinates stay as they are under autocast: bfloat16 would merge neighbouring pixels.
 _linear_on_coords = _registry.outside_autocast(modulated_linear)
+_bias_act_on_coords = _registry.outside_autocast(bias_act)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class CoordNetworks:
             rows = rows + weight[:, None, None, :, 2] * t[:, :, None, None]
         columns = weight[:, None, :, 0] * x[:, None]
         z = rows[:, :, :, None] + columns[:, None, None]
-        return self._activated(z, self.activation, native, impl)
+        return self._activated(z, self.activation, native, impl, at_coords=True)
 
     def _embedded(
         self, y: Tensor, x: Tensor, t: Tensor | None, native: bool, impl: _registry.Impl
@@ -221,12 +222,21 @@ class CoordNetworks:
                 if not at_coords:
                     x, weight = _registry.autocast(x, weight)
                 z = _baddbmm(bias.to(x.dtype)[:, None], x, weight.transpose(1, 2))
-            x = self._activated(z, activation, native, impl)
+            x = self._activated(z, activation, native, impl, at_coords=at_coords)
         return x
 
-    def _activated(self, z: Tensor, activation: str, native: bool, impl: _registry.Impl) -> Tensor:
+    def _activated(
+        self,
+        z: Tensor,
+        activation: str,
+        native: bool,
+        impl: _registry.Impl,
+        *,
+        at_coords: bool = False,
+    ) -> Tensor:
         if native:
-            return bias_act(z, None, activation, alpha=self.alpha, dim=-1, impl=impl)
+            op = _bias_act_on_coords if at_coords else bias_act
+            return op(z, None, activation, alpha=self.alpha, dim=-1, impl=impl)
         if activation == "sine":
             return torch.sin(z)  # alpha is in the weights
         # PyTorch's own derivatives take fewer passes than the formulas of the ops.

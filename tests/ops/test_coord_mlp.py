@@ -234,3 +234,41 @@ def test_large_times_cost_no_digits():
     truth = copy.deepcopy(mlp).double().on_grid(y.double(), x.double(), t.double())
     assert relative_error(mlp.on_grid(y, x, t), truth) < 2e-6
     assert relative_error(truth[:, 0], truth[:, 1]) > 0.1
+
+
+# ---------------------------------------------------------------- autocast
+
+
+@some("siren_image", "fourier_siren_learnt", "codes_fourier_gelu", "codes_siren", "many_sirens")
+def test_autocast(network, impl):
+    """bfloat16 out; coordinates, phases and the writing of weights stay as exact as they are.
+
+    The points lie closer together than bfloat16 can tell, at frequencies that can.
+    """
+    mlp = network.make(
+        torch.float32, alpha=None, first_alpha=2000.0, frequency_scale=2000.0, impl=impl
+    )
+    steps = torch.linspace(0.9, 0.904, N).repeat(B, network.coordinates, 1).transpose(1, 2)
+    assert len(steps[0].bfloat16().unique()) < 3
+    codes = network.codes(torch.float32)
+    exact = mlp(steps, codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mlp(steps, codes)
+        loss = out.float().square().sum()
+    assert out.dtype == torch.bfloat16
+    assert relative_error(out, exact) < 0.05
+    loss.backward()
+    for name, parameter in mlp.named_parameters():
+        assert parameter.grad.dtype == torch.float32, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@some("siren_video", "fourier_relu", "codes_fourier_gelu")
+def test_autocast_on_grids(network, impl):
+    mlp, codes = network.make(torch.float32, impl=impl), network.codes(torch.float32)
+    axis = torch.linspace(-1, 1, 6)
+    exact = mlp.on_grid(axis, axis, axis, codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mlp.on_grid(axis, axis, axis, codes)
+    assert out.dtype == torch.bfloat16
+    assert relative_error(out, exact) < 0.05

@@ -100,6 +100,25 @@ def test_frequencies_have_the_scale_asked_for():
     assert torch.allclose(mlp.freq[0].std(0), torch.tensor([30.0, 10.0, 2.0]), rtol=0.05)
 
 
+@pytest.mark.parametrize("frequencies", [0, 200])
+def test_codes_spread_the_signals(frequencies):
+    """Codes of variance 1: weights by half their size, phases by 0.5, frequencies by a tenth."""
+    mlp = CoordMLP(
+        2, 1, width=200, layers=2, code_features=16, frequencies=frequencies,
+        generator=generator_of("spread"),
+    )  # fmt: skip
+    codes = torch.randn(200, 16, generator=generator_of("spread codes"))
+    family, still = mlp.write(codes), mlp.write(torch.zeros(1, 16))
+    relative = family.weights[1] / still.weights[1] - 1
+    assert abs(relative.square().mean().sqrt() - 0.5) < 0.05
+    if frequencies:
+        first, phases = family.freq / still.freq, family.phase
+    else:
+        first, phases = family.weights[0] / still.weights[0], family.biases[0] - still.biases[0]
+    assert abs(first.std() - 0.1) < 0.01
+    assert abs(phases.std() - 0.5) < 0.05
+
+
 def test_generator_decides_everything():
     """Two modules of one seed are equal, and the global generator is left alone."""
     state = torch.get_rng_state()

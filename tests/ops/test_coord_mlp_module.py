@@ -99,39 +99,6 @@ def test_nothing_to_evaluate(network):
 # ---------------------------------------------------------------- precision
 
 
-@some("siren_image", "fourier_siren_learnt", "codes_fourier_gelu", "codes_siren", "many_sirens")
-def test_autocast(network):
-    """bfloat16 out; coordinates, phases and the writing of weights stay as exact as they are.
-
-    The points lie closer together than bfloat16 can tell, at frequencies that can.
-    """
-    mlp = network.make(torch.float32, alpha=None, first_alpha=2000.0, frequency_scale=2000.0)
-    steps = torch.linspace(0.9, 0.904, N).repeat(B, network.coordinates, 1).transpose(1, 2)
-    assert len(steps[0].bfloat16().unique()) < 3
-    codes = network.codes(torch.float32)
-    exact = mlp(steps, codes)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = mlp(steps, codes)
-        loss = out.float().square().sum()
-    assert out.dtype == torch.bfloat16
-    assert relative_error(out, exact) < 0.05
-    loss.backward()
-    for name, parameter in mlp.named_parameters():
-        assert parameter.grad.dtype == torch.float32, name
-        assert torch.isfinite(parameter.grad).all(), name
-
-
-@some("siren_video", "fourier_relu", "codes_fourier_gelu")
-def test_autocast_on_grids(network):
-    mlp, codes = network.make(torch.float32), network.codes(torch.float32)
-    axis = torch.linspace(-1, 1, 6)
-    exact = mlp.on_grid(axis, axis, axis, codes)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = mlp.on_grid(axis, axis, axis, codes)
-    assert out.dtype == torch.bfloat16
-    assert relative_error(out, exact) < 0.05
-
-
 @each_network
 def test_bfloat16_parameters(network):
     """As exact as plain PyTorch with these parameters; coordinates stay float32."""
@@ -148,8 +115,8 @@ def test_bfloat16_parameters(network):
         assert parameter.grad.dtype == torch.bfloat16, name
 
 
-def test_coordinates_of_another_dtype_are_cast():
-    network = network_of("siren_image")
+@some("siren_image", "fourier_relu")
+def test_coordinates_of_another_dtype_are_cast(network):
     coords = network.coords()
     narrow, wide = network.make(torch.float32), network.make()
     assert torch.equal(narrow(coords), narrow(coords.float()))
@@ -226,6 +193,17 @@ def test_gradients_that_nobody_wants_are_not_computed(monkeypatch):
     assert "coord_linear" in recorded.names
     assert "modulated_linear" in called(mlp, lambda m: m(coords))
     assert called(mlp, lambda m: m(coords.requires_grad_())) == set()
+
+
+@some("codes_siren", "codes_fourier_gelu", "many_fourier_tanh")
+def test_many_signals_go_in_groups(network, monkeypatch):
+    """So that their activations stay in cache; the last group is smaller."""
+    codes = network.codes()
+    networks = network.make().write(codes)
+    assert networks._groups(network.coords(), N) == [networks]
+    monkeypatch.setattr(coord_networks, "_GROUP", 2 * N * 10 * 8)
+    groups = networks._groups(network.coords(), N)
+    assert [group.signals for group in groups] == [2, 1]
 
 
 @some("siren_image", "fourier_relu", "codes_fourier_gelu", "many_sirens")
