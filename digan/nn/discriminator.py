@@ -80,8 +80,9 @@ class Discriminator(nn.Module):
 
     Args:
         channels: C of its input. config, impl: as elsewhere.
-        dtype: arithmetic of the blocks above 8x8; None for the parameters' own. The 8x8 block
-            and the epilogue always run in the parameters' dtype.
+        dtype: arithmetic of the fine blocks, in bfloat16 of the finest alone and in float16 of
+            those above 8x8; None for the parameters' own. The other blocks and the epilogue
+            always run in the parameters' dtype.
     """
 
     def __init__(
@@ -94,6 +95,10 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.compute_dtype = dtype
+        # bfloat16's 8 bits flip the signs of pre-activations, and with them the slopes that the
+        # gradients pass; where fewer pixels share a channel a flip weighs more. With the finest
+        # block alone the gradients keep a cosine of 0.999 (docs/performance.md).
+        self.full_up_to = config.resolution // 2 if dtype == torch.bfloat16 else 8
         self.input_shape = (channels, config.resolution, config.resolution)
         first = config.channels(config.resolution)
         self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp)
@@ -119,11 +124,11 @@ class Discriminator(nn.Module):
         if self.mapping is None and label is not None:
             raise ValueError("label must be None for an unconditional network")
         full = self.epilogue.out.weight.dtype
-        x = x.to(self.compute_dtype or full).contiguous(memory_format=torch.channels_last)
+        narrow = self.compute_dtype or full
+        x = x.to(narrow).contiguous(memory_format=torch.channels_last)
         x = self.from_rgb(x)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        x = self.blocks[-1](x.to(full))
+        for block in self.blocks:
+            x = block(x.to(full) if x.shape[-1] <= self.full_up_to else x)
         code = None if self.mapping is None else self.mapping(None, label)
         logits: Tensor = self.epilogue(x, code)
         return logits

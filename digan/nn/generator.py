@@ -270,11 +270,14 @@ class Generator(nn.Module):
         """Moves w_avg [D] towards the mean of w over a whole batch."""
         self.w_avg.copy_(mean_w.lerp(self.w_avg, beta))
 
-    def write(self, ws: Tensor, z_motion: Tensor) -> VideoINR:
+    def write(
+        self, ws: Tensor, z_motion: Tensor, *, dtype: torch.dtype | None = None
+    ) -> VideoINR:
         """The coordinate network of every video.
 
         Args:
             ws: [B, num_ws, D]. z_motion: motion latents [B, D].
+            dtype: of the coordinate layers' arithmetic, this once; the generator's own if None.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -288,7 +291,7 @@ class Generator(nn.Module):
                 f"z_motion must be [{ws.shape[0]}, {self.config.latent_dim}], "
                 f"got {list(z_motion.shape)}"
             )
-        dtype = self.compute_dtype or ws.dtype
+        dtype = dtype or self.compute_dtype or ws.dtype
         blocks, row = [], 0
         for block in self.synthesis_blocks():
             # A block's layer to RGB shares its row with the next block's first layer.

@@ -45,7 +45,8 @@ class FullyConnected(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # [..., I] -> [..., O]
         """Applies the layer."""
         bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
-        y = functional.linear(x, self.weight * self.weight_gain, bias)
+        # The gain goes to the few rows of x: the weights are many times larger.
+        y = functional.linear(x * self.weight_gain, self.weight, bias)
         if self.activation == "lrelu":
             return functional.leaky_relu(y, 0.2) * LRELU_GAIN
         return y

@@ -56,11 +56,16 @@ class Logits:
         return video + softplus(sign * self.image).sum() / (2 * batch)
 
 
-def generate_pairs(generator: Generator, draws: FakeDraws) -> tuple[Tensor, Tensor]:
-    """Generated pairs [B, 2, 3, H, W], and the codes w [B, D] they come from."""
+def generate_pairs(
+    generator: Generator, draws: FakeDraws, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """Generated pairs [B, 2, 3, H, W], and the codes w [B, D] they come from.
+
+    `dtype` is that of the coordinate layers' arithmetic, the generator's own if None.
+    """
     ws = generator.map(draws.z.to(generator.w_avg.dtype), draws.label)
     z_motion = draws.z_motion.to(generator.w_avg.dtype)
-    frames = generator.write(ws, z_motion).render(SpaceTimeGrid(draws.t))
+    frames = generator.write(ws, z_motion, dtype=dtype).render(SpaceTimeGrid(draws.t))
     return frames.permute(0, 1, 4, 2, 3), ws[:, 0]
 
 
@@ -89,8 +94,12 @@ def discriminator_fake_loss(
     generator: Generator, discriminator: PairDiscriminator, draws: FakeDraws, batch: int
 ) -> tuple[Tensor, Logits, Tensor]:
     """Mean softplus(D(fake)); no gradient reaches the generator."""
+    # Fakes and reals pull the discriminators in opposite directions, so that little is left of
+    # either and a rounding of the fakes weighs much. In bfloat16 they are made in full
+    # precision: a hundredth of an iteration's arithmetic.
+    dtype = generator.w_avg.dtype if generator.compute_dtype == torch.bfloat16 else None
     with torch.no_grad():
-        frames, w = generate_pairs(generator, draws)
+        frames, w = generate_pairs(generator, draws, dtype)
     logits = judge_fakes(discriminator, frames, draws)
     return logits.loss(1.0, batch), logits, w
 

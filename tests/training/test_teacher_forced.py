@@ -6,6 +6,7 @@ Free runs are no measure: rounding alone parts them (see `tests.training.teacher
 from __future__ import annotations
 
 import math
+from statistics import median
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.training.teacher import Deviation, deviation, phase_gradients, teache
 
 STATES, SIZE, WIDTH = 10, 64, 32
 # The official structure at 64 pixels: half the width at the finest grid, R1 every third
-# iteration. Narrow are the discriminators' blocks at 64, 32 and 16.
+# iteration. In bfloat16 are the generator's layers and the discriminators' block at 64.
 CONFIG = TrainConfig(
     resolution=SIZE,
     clip_frames=8,
@@ -64,17 +65,19 @@ def test_the_states_are_ten_and_have_every_phase(states):
 
 @pytest.mark.parametrize("kernels", ["auto", "reference"])
 def test_bfloat16(states, kernels):
-    """Gradient vectors in about the same direction and of the same length, losses alike.
+    """Gradient vectors in the same direction and of the same length, losses alike.
 
-    A network as narrow as this one averages little rounding away; docs/performance.md has the
-    published architecture's figures.
+    What parts them are slopes whose pre-activation changed its sign, by far the most of them in
+    one state; so the middle of the states is held more tightly than each.
     """
-    least = {"G": 0.995, "D": 0.995, "R1": 0.97}
     found = deviations(states, precision="bf16", kernels=kernels)
     for phase, of in found.items():
-        assert min(d.cosine for d in of) > least[phase], worst(found)
-        assert all(0.96 < d.ratio < 1.04 for d in of), worst(found)
-        assert max(d.loss for d in of) < (0.25 if phase == "R1" else 0.02), worst(found)
+        cosines, ratios = ([getattr(d, name) for d in of] for name in ("cosine", "ratio"))
+        assert min(cosines) > 0.997, worst(found)
+        assert median(cosines) > 0.999, worst(found)
+        assert all(0.97 < ratio < 1.03 for ratio in ratios), worst(found)
+        assert 0.98 < median(ratios) < 1.02, worst(found)
+        assert max(d.loss for d in of) < (0.05 if phase == "R1" else 0.02), worst(found)
 
 
 @pytest.mark.parametrize("kernels", ["auto", "reference"])
