@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,18 @@ _HALF = math.sqrt(0.5)
 class ResidualBlock(nn.Module):
     """[N, I, H, W] to [N, O, H/2, W/2]: two convolutions beside a decimated 1x1 skip."""
 
-    def __init__(self, resolution: int, config: DiscriminatorConfig, impl: Impl | None) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        config: DiscriminatorConfig,
+        impl: Impl | None,
+        backward_dtype: torch.dtype | None,
+    ) -> None:
         super().__init__()
         width, out = config.channels(resolution), config.channels(resolution // 2)
-        clamp = config.clamp
-        self.conv0 = Convolution(width, width, 3, impl, clamp=clamp)
-        self.conv1 = Convolution(width, out, 3, impl, down=True, clamp=clamp)
+        more: Any = {"clamp": config.clamp, "backward_dtype": backward_dtype}
+        self.conv0 = Convolution(width, width, 3, impl, **more)
+        self.conv1 = Convolution(width, out, 3, impl, down=True, **more)
         self.skip = Convolution(width, out, 1, impl, activation="linear", bias=False, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,9 +87,9 @@ class Discriminator(nn.Module):
 
     Args:
         channels: C of its input. config, impl: as elsewhere.
-        dtype: arithmetic of the fine blocks, in bfloat16 of the finest alone and in float16 of
-            those above 8x8; None for the parameters' own. The other blocks and the epilogue
-            always run in the parameters' dtype.
+        dtype: arithmetic, None for the parameters' own. float16 is that of the blocks above
+            8x8, bfloat16 that of the backward pass through the 3x3 convolutions of all blocks;
+            the rest is always in the parameters' dtype.
     """
 
     def __init__(
@@ -94,16 +101,18 @@ class Discriminator(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.compute_dtype = dtype
-        # bfloat16's 8 bits flip the signs of pre-activations, and with them the slopes that the
-        # gradients pass; where fewer pixels share a channel a flip weighs more. With the finest
-        # block alone the gradients keep a cosine of 0.999 (docs/performance.md).
-        self.full_up_to = config.resolution // 2 if dtype == torch.bfloat16 else 8
+        # bfloat16's 8 bits flip the signs of pre-activations, and with them the slopes by which
+        # gradients pass; in the products of the backward pass they merely round. So the forward
+        # pass keeps full precision there (docs/performance.md has the figures).
+        self.compute_dtype = None if dtype == torch.bfloat16 else dtype
+        backward_dtype = dtype if dtype == torch.bfloat16 else None
         self.input_shape = (channels, config.resolution, config.resolution)
         first = config.channels(config.resolution)
         self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp)
         resolutions = [config.resolution >> i for i in range((config.resolution // 8).bit_length())]
-        self.blocks = nn.ModuleList(ResidualBlock(r, config, impl) for r in resolutions)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(r, config, impl, backward_dtype) for r in resolutions
+        )
         width = config.channels(4)
         self.mapping = (
             Mapping(0, config.num_classes, width, config.mapping_layers)
@@ -124,11 +133,11 @@ class Discriminator(nn.Module):
         if self.mapping is None and label is not None:
             raise ValueError("label must be None for an unconditional network")
         full = self.epilogue.out.weight.dtype
-        narrow = self.compute_dtype or full
-        x = x.to(narrow).contiguous(memory_format=torch.channels_last)
+        x = x.to(self.compute_dtype or full).contiguous(memory_format=torch.channels_last)
         x = self.from_rgb(x)
-        for block in self.blocks:
-            x = block(x.to(full) if x.shape[-1] <= self.full_up_to else x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        x = self.blocks[-1](x.to(full))
         code = None if self.mapping is None else self.mapping(None, label)
         logits: Tensor = self.epilogue(x, code)
         return logits

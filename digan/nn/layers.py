@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from digan.nn.strided import strided_convolution
+from digan.nn.convolution import convolve
 from digan.ops import Impl, bias_act, factorized_modulation, fir_resample
 
 LRELU_GAIN = math.sqrt(2)
@@ -134,7 +134,8 @@ class Convolution(nn.Module):
     """Convolution of the discriminators, optionally low-pass filtered and decimated by 2.
 
     weight * 1/sqrt(I*k*k); with `down`, FIR [1, 3, 3, 1]/8 on both axes goes first; then bias,
-    lrelu (gain sqrt(2) * gain) and a clamp at clamp * gain.
+    lrelu (gain sqrt(2) * gain) and a clamp at clamp * gain. `backward_dtype` is that of the
+    products of the backward pass, x's own if None.
     """
 
     def __init__(
@@ -148,8 +149,10 @@ class Convolution(nn.Module):
         bias: bool = True,
         down: bool = False,
         clamp: float | None = None,
+        backward_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.backward_dtype = backward_dtype
         self.kernel_size = kernel_size
         self.impl = impl
         self.activation = activation
@@ -169,14 +172,14 @@ class Convolution(nn.Module):
         weight = weight.contiguous(memory_format=torch.channels_last)
         pad = self.kernel_size // 2
         if not self.down:
-            x = functional.conv2d(x, weight, padding=pad)
+            x = convolve(x, weight, padding=pad, backward_dtype=self.backward_dtype)
         elif self.kernel_size == 1:
             # A 1x1 layer commutes with decimation: filter and decimate first.
             x = fir_resample(x, self._filter, down=2, padding=1, impl=self.impl)
             x = functional.conv2d(x, weight)
         else:
             x = fir_resample(x, self._filter, padding=pad + 1, impl=self.impl)
-            x = strided_convolution(x, weight)
+            x = convolve(x, weight, stride=2, backward_dtype=self.backward_dtype)
         clamp = None if self.clamp is None else self.clamp * gain
         return bias_act(
             x,
