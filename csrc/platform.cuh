@@ -1,0 +1,62 @@
+// What a kernel of this library may use, alike under nvcc and under the emulator.
+//
+// Kernels are ordinary CUDA C++ with five exceptions, each of which lets the emulator of
+// tests/emulation watch what a GPU would do silently:
+//
+//   Global<T>            a kernel's pointer to global memory; T* on a GPU, bounds-checked there
+//   DIGAN_SHARED         a shared array of a size known to the compiler; poisoned and watched
+//   Shared<T>            a function's pointer to shared memory, as which such an array is given
+//   load16, store16      16-byte accesses; they trap where the address is not a multiple of 16
+//   DIGAN_LAUNCH         <<<>>>, with the launch's error as its value
+//
+// Inline PTX is in ptx.cuh only. Numbers are converted by numbers.cuh only.
+
+#pragma once
+
+#include <cstdint>
+
+#ifdef DIGAN_EMULATED
+#include "emulator.h"  // defines all of the below, and the CUDA words that kernels use
+#else
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+namespace digan {
+
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
+template <class T>
+using Global = T*;
+template <class T>
+using Shared = T*;
+
+// 16 bytes of numbers, moved by one instruction.
+template <class T>
+struct alignas(16) Vec16 {
+  static constexpr int kCount = 16 / sizeof(T);
+  T v[kCount];
+};
+
+template <class T>
+__device__ __forceinline__ Vec16<T> load16(const T* from) {
+  return *reinterpret_cast<const Vec16<T>*>(from);
+}
+
+template <class T>
+__device__ __forceinline__ void store16(T* to, const Vec16<T>& value) {
+  *reinterpret_cast<Vec16<T>*>(to) = value;
+}
+
+}  // namespace digan
+
+#define DIGAN_SHARED(T, name, count) __shared__ __align__(16) T name[count]
+
+// A kernel template is given in parentheses: DIGAN_LAUNCH((fill_kernel<float>), grid, ...).
+#define DIGAN_UNWRAP(...) __VA_ARGS__
+#define DIGAN_LAUNCH(kernel, grid, block, stream, ...) \
+  ((DIGAN_UNWRAP kernel)<<<(grid), (block), 0, (stream)>>>(__VA_ARGS__), cudaGetLastError())
+
+#endif  // DIGAN_EMULATED

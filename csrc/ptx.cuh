@@ -1,0 +1,115 @@
+// Every PTX instruction that kernels write out, as a small named function.
+//
+// Fragments are registers of a warp, by lane = 4 * row_in_group + pair:
+//
+//   ldmatrix   four 8x8 matrices of 16-bit numbers; lane 8 * m + r names row r of matrix m
+//              (16 bytes), register m then holds numbers [lane / 4][2 * (lane % 4) + {0, 1}]
+//   mma        D[16, 8] += A[16, K] B[K, 8] in float32; operands as ldmatrix leaves them, for B
+//              from memory that holds its columns (B transposed) as rows
+//   cp.async   16 bytes from global to shared memory, seen after the wait for their group, by
+//              other threads after a barrier behind that wait
+
+#pragma once
+
+#include <cstdint>
+
+#include "platform.cuh"
+
+#ifdef DIGAN_EMULATED
+#include "async_copy.h"
+#include "tensor_cores.h"
+#else
+
+namespace digan {
+
+// The address that instructions on shared memory take.
+template <class T>
+__device__ __forceinline__ uint32_t shared_address(const T* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// ---------------------------------------------------------------- ldmatrix
+
+template <class T>
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&to)[4], const T* row) {
+  static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// The same with each matrix transposed on its way.
+template <class T>
+__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&to)[4], const T* row) {
+  static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// ---------------------------------------------------------------- mma
+
+__device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4],
+                                                  const uint32_t (&a)[4],
+                                                  const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4],
+                                                 const uint32_t (&a)[4],
+                                                 const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Operands by to_tf32: the instruction drops the low 13 bits of what it gets.
+__device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4],
+                                                 const uint32_t (&a)[4],
+                                                 const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// A float32 rounded to 10 bits of fraction, halves away from zero.
+__device__ __forceinline__ uint32_t to_tf32(float x) {
+  uint32_t result;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(x));
+  return result;
+}
+
+// ---------------------------------------------------------------- cp.async
+
+// Where `valid` is false, zeros arrive and nothing is read, but `from` must not be null.
+template <class T>
+__device__ __forceinline__ void cp_async_16(T* to, const T* from, bool valid = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
+               "l"(__cvta_generic_to_global(from)), "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+// Ends the group of this thread's copies since the last commit.
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits until at most kPending groups of this thread, the newest, are still under way.
+template <int kPending>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+}  // namespace digan
+
+#endif  // DIGAN_EMULATED

@@ -1,0 +1,72 @@
+#include "bank_conflicts.h"
+
+#include <algorithm>
+
+#include "counters.h"
+
+namespace emu {
+namespace {
+
+constexpr int kBanks = 32;
+constexpr int kWord = 4;
+
+// 16-byte accesses are served for 8 lanes at a time, 8-byte ones for 16.
+int lanes_together(int bytes) {
+  return bytes <= 4 ? 32 : 128 / bytes;
+}
+
+// The most different words that a bank must yield, minus the one that is free.
+int conflicts(const SharedAccess& access, int first, int count) {
+  uint32_t words[kBanks][32];
+  int held[kBanks] = {};
+  int most = 1;
+  for (int lane = first; lane < first + count; ++lane) {
+    if ((access.lanes >> lane & 1u) == 0) {
+      continue;
+    }
+    const uint32_t last = (access.offset[lane] + access.bytes - 1) / kWord;
+    for (uint32_t word = access.offset[lane] / kWord; word <= last; ++word) {
+      const int bank = static_cast<int>(word % kBanks);
+      uint32_t* end = words[bank] + held[bank];
+      if (std::find(words[bank], end, word) == end) {
+        *end = word;
+        most = std::max(most, ++held[bank]);
+      }
+    }
+  }
+  return most - 1;
+}
+
+}  // namespace
+
+void note_shared_access(uint32_t offset, int bytes) {
+  Warp& warp = *self->warp;
+  const auto number = static_cast<size_t>(self->shared_accesses++);
+  if (warp.accesses.size() <= number) {
+    warp.accesses.resize(number + 1);
+  }
+  SharedAccess& access = warp.accesses[number];
+  access.offset[self->lane] = offset;
+  access.lanes |= 1u << self->lane;
+  access.bytes = std::max(access.bytes, bytes);
+}
+
+void count_bank_conflicts(Warp& warp) {
+  if (warp.accesses.empty()) {
+    return;
+  }
+  for (const SharedAccess& access : warp.accesses) {
+    const int together = lanes_together(access.bytes);
+    for (int first = 0; first < 32; first += together) {
+      counters.bank_conflicts += conflicts(access, first, together);
+    }
+  }
+  warp.accesses.clear();
+  for (int i = 0; i < 32; ++i) {
+    if ((warp.live >> i & 1u) != 0) {
+      warp.lanes[i]->shared_accesses = 0;
+    }
+  }
+}
+
+}  // namespace emu

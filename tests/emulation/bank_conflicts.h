@@ -1,0 +1,18 @@
+// Bank conflicts of shared memory: what one access of a warp's lanes costs beyond one pass.
+
+#pragma once
+
+#include <cstdint>
+
+#include "schedule.h"
+
+namespace emu {
+
+// Notes an access by the running thread. Lanes' accesses are matched by their number since the
+// warp last met; lanes that took different branches in between are matched wrongly.
+void note_shared_access(uint32_t offset, int bytes);
+
+// Adds what the noted accesses cost to the counters, and starts anew.
+void count_bank_conflicts(Warp& warp);
+
+}  // namespace emu

@@ -1,0 +1,71 @@
+#include "controls.h"
+
+#include <pybind11/stl.h>
+
+#include "counters.h"
+#include "fault.h"
+#include "mutant.h"
+#include "schedule.h"
+
+namespace py = pybind11;
+
+namespace emu {
+namespace {
+
+py::dict dict_of(const LaunchRecord& record) {
+  const Counters& c = record.counters;
+  py::dict dict;
+  dict["kernel"] = record.kernel;
+  dict["grid"] = py::make_tuple(record.grid.x, record.grid.y, record.grid.z);
+  dict["block"] = py::make_tuple(record.block.x, record.block.y, record.block.z);
+  dict["barriers"] = c.barriers;
+  dict["warp_barriers"] = c.warp_barriers;
+  dict["warp_exchanges"] = c.warp_exchanges;
+  dict["global_reads"] = c.global_reads;
+  dict["global_read_bytes"] = c.global_read_bytes;
+  dict["global_writes"] = c.global_writes;
+  dict["global_write_bytes"] = c.global_write_bytes;
+  dict["shared_reads"] = c.shared_reads;
+  dict["shared_writes"] = c.shared_writes;
+  dict["bank_conflicts"] = c.bank_conflicts;
+  return dict;
+}
+
+}  // namespace
+
+void bind_controls(py::module_& module) {
+  module.def("set_seed", &set_seed, py::arg("seed"), "Draws the order of warps and lanes anew.");
+  module.def("last_report", [] { return last_report(); }, "What the last failed launch did wrong.");
+  module.def("clear_launches", &clear_launches);
+  module.def(
+      "launches",
+      [] {
+        py::list list;
+        for (const LaunchRecord& record : launches()) {
+          list.append(dict_of(record));
+        }
+        return list;
+      },
+      "Kernel, grid, block and counters of every launch since clear_launches().");
+  module.def(
+      "kernels",
+      [] {
+        std::vector<std::string> names;
+        for (const LaunchRecord& record : launches()) {
+          bool known = false;
+          for (const std::string& name : names) {
+            known = known || name == record.kernel;
+          }
+          if (!known) {
+            names.push_back(record.kernel);
+          }
+        }
+        return names;
+      },
+      "The kernels launched since clear_launches().");
+  module.def(
+      "set_mutant", [](int number) { active_mutant = number; }, py::arg("number"),
+      "Which planted fault is active; 0 for none.");
+}
+
+}  // namespace emu

@@ -1,0 +1,39 @@
+// What a launch did, counted: every access of every thread, caches or not.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda_words.h"
+
+namespace emu {
+
+struct Counters {
+  int64_t barriers = 0;        // __syncthreads, once per block
+  int64_t warp_barriers = 0;   // __syncwarp, once per warp
+  int64_t warp_exchanges = 0;  // shuffles, votes, ldmatrix and mma, once per warp
+  int64_t global_reads = 0;    // accesses of a thread, whatever their width
+  int64_t global_read_bytes = 0;
+  int64_t global_writes = 0;
+  int64_t global_write_bytes = 0;
+  int64_t shared_reads = 0;
+  int64_t shared_writes = 0;
+  int64_t bank_conflicts = 0;  // passes beyond the first over shared memory's 32 banks
+};
+
+struct LaunchRecord {
+  std::string kernel;
+  dim3 grid, block;
+  Counters counters;
+};
+
+// The counters of the launch that runs now.
+extern Counters counters;
+
+// Every launch since the last clear_launches().
+const std::vector<LaunchRecord>& launches();
+void clear_launches();
+
+}  // namespace emu

@@ -1,0 +1,93 @@
+// What csrc/platform.cuh and csrc/ptx.cuh get from a host compiler alone.
+//
+// The same kernels run on a CPU, watched: see memory.h and shared.h for what is checked,
+// schedule.h for the order in which threads run, counters.h for what is counted.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "counters.h"
+#include "cuda_words.h"
+#include "fault.h"
+#include "float16.h"
+#include "launch.h"
+#include "memory.h"
+#include "mutant.h"
+#include "schedule.h"
+#include "shared.h"
+#include "warp.h"
+
+namespace digan {
+
+using emu::bf16;
+using emu::f16;
+using emu::Global;
+using emu::Shared;
+
+template <class T>
+struct alignas(16) Vec16 {
+  static constexpr int kCount = 16 / sizeof(T);
+  T v[kCount];
+};
+
+template <class T>
+Vec16<T> load16(Global<const T> from) {
+  emu::check_read(from.region(), from.bytes(), 16);
+  Vec16<T> value;
+  std::memcpy(&value, from.raw(), 16);
+  return value;
+}
+
+template <class T>
+void store16(Global<T> to, const Vec16<T>& value) {
+  emu::check_write(to.region(), to.bytes(), 16);
+  std::memcpy(to.raw(), &value, 16);
+}
+
+template <class T>
+Vec16<T> load16(Shared<const T> from) {
+  emu::SharedStorage& storage = from.storage();
+  emu::check_shared_alignment(storage, from.element(), 16);
+  emu::check_shared_read(storage, from.element(), Vec16<T>::kCount);
+  emu::count_shared(storage, from.element(), 16, false);
+  Vec16<T> value;
+  std::memcpy(&value, storage.data + from.element() * sizeof(T), 16);
+  return value;
+}
+
+template <class T>
+void store16(Shared<T> to, const Vec16<T>& value) {
+  emu::SharedStorage& storage = to.storage();
+  emu::check_shared_alignment(storage, to.element(), 16);
+  emu::check_shared_write(storage, to.element(), Vec16<T>::kCount);
+  emu::count_shared(storage, to.element(), 16, true);
+  std::memcpy(storage.data + to.element() * sizeof(T), &value, 16);
+}
+
+// Memory that may be written is read as well.
+template <class T>
+requires(!std::is_const_v<T>) Vec16<T> load16(Global<T> from) {
+  return load16(Global<const T>(from));
+}
+
+template <class T>
+requires(!std::is_const_v<T>) Vec16<T> load16(Shared<T> from) {
+  return load16(Shared<const T>(from));
+}
+
+}  // namespace digan
+
+template <class T>
+T __ldg(emu::Global<const T> from) {
+  return from.read();
+}
+
+#define DIGAN_SHARED(T, name, count)                                     \
+  constinit static ::emu::SharedArray<T, (count)> name##_storage(#name); \
+  const ::emu::Shared<T> name(name##_storage)
+
+#define DIGAN_UNWRAP(...) __VA_ARGS__
+#define DIGAN_LAUNCH(kernel, grid, block, stream, ...) \
+  ::emu::launch(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (stream), __VA_ARGS__)

@@ -1,0 +1,240 @@
+"""Plants faults in the sources of the kernels and counts how many the emulated tests catch.
+
+    python -m tests.emulation.mutate                     every fault of every file
+    python -m tests.emulation.mutate --sample 6 --seed 1 --files fir_resample.cu
+    python -m tests.emulation.mutate --list
+
+A mutated source holds all its faults, of which one is active at a time (mutant.h), so each
+source is compiled once. Every fault is then tried in a process of its own: the op's cases,
+forward and backward, against the float64 oracle. A wrong number, a report of the emulator, a
+crash or a process that does not end means caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.emulation import build
+from tests.emulation.planting import Fault, plant
+
+CSRC = build.ROOT / "csrc"
+# Not a kernel's own: what the emulator replaces, or other tests try number by number.
+LEFT_OUT = {"platform.cuh", "ptx.cuh", "numbers.cuh"}
+CPU_SECONDS = 30  # of one fault: several times what all cases of all ops take
+SECONDS = 300
+
+
+def mutable_files() -> list[Path]:
+    return sorted(
+        p for p in CSRC.iterdir() if p.suffix in (".cu", ".cuh") and p.name not in LEFT_OUT
+    )
+
+
+@dataclass(frozen=True)
+class Mutants:
+    """A library that holds planted faults, and what they are by number."""
+
+    library: Path
+    faults: list[Fault]
+
+
+def includes(path: Path) -> set[str]:
+    """The names of csrc's files that a file includes, directly or not."""
+    found: set[str] = set()
+    waiting = [path]
+    while waiting:
+        for name in re.findall(r'^#include "([\w.]+)"', waiting.pop().read_text(), re.M):
+            if name not in found and (CSRC / name).exists():
+                found.add(name)
+                waiting.append(CSRC / name)
+    return found
+
+
+def build_mutants(files: Sequence[Path], folder: Path = build.FOLDER) -> Mutants:
+    """Compiles the kernels with all faults of the given files planted.
+
+    A fault where the compiler wants a constant is dropped.
+    """
+    plain = build.ops_library()
+    words = [build.key_of(plain), *(p.name for p in files), Path(__file__).read_text()]
+    words.append((build.HERE / "planting.py").read_text())
+    key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+    library = folder / f"mutants-{key}.so"
+    record = library.with_suffix(".json")
+    if not record.exists():
+        with build.locked(folder):
+            if not record.exists():
+                faults = _compile(plain, files, folder, library)
+                record.write_text(json.dumps([vars(fault) for fault in faults]))
+    return Mutants(library, [Fault(**fault) for fault in json.loads(record.read_text())])
+
+
+def _compile(
+    plain: build.Library, files: Sequence[Path], folder: Path, library: Path
+) -> list[Fault]:
+    place = folder / f"mutants-{library.stem[-4:]}"
+    place.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in files}
+    headers = {name for name in names if name.endswith(".cuh")}
+    dropped: set[tuple[str, int]] = set()
+    while True:
+        faults = _write(files, place, dropped)
+        moved = {}
+        for source in plain.sources:
+            if source.name in names or (source.suffix == ".cu" and includes(source) & headers):
+                moved[source] = place / source.name
+        if headers:  # an included file is looked for beside the one that includes it
+            for path in CSRC.iterdir():
+                if path.is_file() and path.name not in names:
+                    (place / path.name).write_bytes(path.read_bytes())
+        mutated = replace(plain, sources=tuple(moved.get(s, s) for s in plain.sources))
+        try:
+            text = build.ninja_file(mutated, library)
+            build.run_ninja(folder, text, library.stem, build._jobs())
+            return faults
+        except build.BuildError as error:
+            found = re.findall(r"([\w.]+\.cuh?):(\d+):(?:\d+:)? error", str(error))
+            lines = {(name, int(line)) for name, line in found if name in names} - dropped
+            if not lines:
+                raise
+            dropped |= lines
+
+
+def _write(files: Sequence[Path], place: Path, dropped: set[tuple[str, int]]) -> list[Fault]:
+    faults: list[Fault] = []
+    for path in files:
+        lines = {line for name, line in dropped if name == path.name}
+        text, more = plant(path.read_text(), path.name, len(faults) + 1, lines)
+        (place / path.name).write_text(text)
+        faults += more
+    return faults
+
+
+# ---------------------------------------------------------------- trying them
+
+
+def ops_of(file: str) -> list[str]:
+    """The ops to try for a fault in a file, the likeliest first."""
+    every = ["bias_act", "fir_resample", "factorized_modulation", "fourier_features"]
+    every.append("fourier_features_at")
+    users = [op for op in every if (CSRC / f"{op}.cu").exists()]
+    own = Path(file).stem
+    if own in users:
+        return [own]
+    return [op for op in users if file in includes(CSRC / f"{op}.cu")] or users
+
+
+def try_op(name: str) -> None:
+    """The op's cases on the emulated kernels; raises where something is wrong."""
+    import torch
+
+    from tests.emulation.extra_cases import cases_for_mutants
+    from tests.op_cases import OPS
+    from tests.ops.checks import DISPATCHED, check_gradients
+
+    op = OPS[name]
+    wide = (torch.float32, torch.float64)
+    # The weights' kernel has no low precision: modulation is float32 whatever the mode.
+    low = () if name == "factorized_modulation" else (torch.bfloat16, torch.float16)
+    for dtype in (*wide, *low):
+        for case in cases_for_mutants(op, dtype):
+            check_gradients(op, case, dtype, DISPATCHED)
+
+
+def try_in_process(fault: Fault | None, library: Path, seconds: float = SECONDS) -> str:
+    """`caught: why`, or `survived`. Without a fault, everything must survive."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        text = "survived"
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            with build.emulated(library=library) as controls:
+                controls.set_mutant(0 if fault is None else fault.number)
+                for op in ops_of("" if fault is None else fault.file):
+                    try_op(op)
+        except BaseException as error:
+            text = f"caught: {str(error)[:300] or type(error).__name__}"
+        os.write(write, text.encode(errors="replace"))
+        os._exit(0)
+    os.close(write)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            with os.fdopen(read) as answer:
+                text = answer.read()
+            return text or f"caught: the process ended with status {status}"
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(read)
+    return f"caught: no end after {seconds:.0f} s"
+
+
+def try_all(mutants: Mutants, faults: Iterable[Fault], verbose: bool = True) -> list[Fault]:
+    """Tries the given faults; returns the survivors."""
+    import torch
+
+    from digan import ops  # noqa: F401  (before the fork, so that no child imports it again)
+
+    torch.set_num_threads(1)  # a forked child has no threads but one
+    build.load_emulated(mutants.library)
+    clean = try_in_process(None, mutants.library, SECONDS)
+    if clean != "survived":
+        raise RuntimeError(f"without any fault the tests fail: {clean}")
+    survivors = []
+    for fault in faults:
+        verdict = try_in_process(fault, mutants.library)
+        if verdict == "survived":
+            survivors.append(fault)
+        if verbose:
+            print(f"{fault}: {verdict.splitlines()[0][:160]}", flush=True)
+    return survivors
+
+
+def sample_of(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
+    """A fixed choice: barriers first, as they are few, then the rest by chance."""
+    order = random.Random(seed).sample(list(faults), len(faults))
+    return sorted(order, key=lambda fault: fault.kind != "barrier")[:count]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--files", nargs="*", help="names in csrc/ (all)")
+    parser.add_argument("--sample", type=int, help="how many faults (all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--list", action="store_true", help="list the faults and end")
+    wishes = parser.parse_args(arguments)
+    files = [p for p in mutable_files() if not wishes.files or p.name in wishes.files]
+    mutants = build_mutants(files)
+    chosen = mutants.faults
+    if wishes.sample is not None:
+        chosen = sample_of(chosen, wishes.sample, wishes.seed)
+    if wishes.list:
+        print("\n".join(map(str, chosen)))
+        return 0
+    survivors = try_all(mutants, chosen)
+    caught = len(chosen) - len(survivors)
+    print(f"\n{len(chosen)} faults planted, {caught} caught ({100 * caught / len(chosen):.1f} %)")
+    for fault in survivors:
+        print(f"  survived: {fault}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Where faults are planted in a CUDA source, and how: text in, text out.
+
+Only code of kernels and device functions is touched. The source is formatted by clang-format,
+which this reads: comparisons have spaces around them, template brackets have not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One planted fault."""
+
+    number: int
+    file: str
+    line: int
+    kind: str  # barrier, guard, bound, index
+    what: str
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.file}:{self.line} {self.kind}: {self.what}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A stretch of code that changes, and how many faults it gets."""
+
+    begin: int
+    end: int
+    kind: str
+
+
+_BARRIER = re.compile(r"\b(?:__syncthreads\(\)|__syncwarp\(\)|cp_async_wait<\w+>\(\));")
+_INTEGER = r"(?:const )?(?:int64_t|int32_t|uint32_t|int|unsigned|auto)"
+_DEFINITION = re.compile(rf"(?<!constexpr )\b{_INTEGER} \w+ = ")
+_BOOLEAN = re.compile(r"(?:\bbool \w+|\b\w+\[\w+\]) = ")
+_POINTER = re.compile(r"\bGlobal<[\w ]+> \w+ = \w+ \+\s")
+_ACCESS = re.compile(r"\b(?:load|store)(?:16|_pack|_several)(?:<[\w, ]+>)?\(")
+_COMPARISON = re.compile(r" (<=|>=|<|>|==|!=) ")
+_LOOSER = {"<": "<=", ">": ">=", "<=": "<", ">=": ">", "==": "!=", "!=": "=="}
+
+
+def blank_comments(text: str) -> str:
+    """The code with comments, strings and preprocessor lines as spaces, in the same places."""
+
+    def spaces(match: re.Match[str]) -> str:
+        return re.sub(r"[^\n]", " ", match[0])
+
+    words = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ \t]*#[^\n]*'
+    return re.sub(words, spaces, text, flags=re.S | re.M)
+
+
+def closing(code: str, begin: int) -> int:
+    """The place of the bracket that closes the one at `begin`."""
+    pairs = {"(": ")", "[": "]", "{": "}"}
+    depth = 0
+    for i in range(begin, len(code)):
+        if code[i] in pairs:
+            depth += 1
+        elif code[i] in pairs.values():
+            depth -= 1
+            if depth == 0:
+                return i
+    raise ValueError("a bracket is not closed")
+
+
+def device_bodies(code: str) -> list[tuple[int, int]]:
+    """The bodies of functions that run on the GPU."""
+    bodies: list[tuple[int, int]] = []
+    for marker in re.finditer(r"__global__|__device__", code):
+        if bodies and marker.start() < bodies[-1][1]:
+            continue
+        begin = code.find("{", marker.end())
+        semicolon = code.find(";", marker.end())
+        if begin < 0 or (0 <= semicolon < begin):
+            continue
+        bodies.append((begin, closing(code, begin)))
+    return bodies
+
+
+def _end_of_statement(code: str, begin: int) -> int:
+    """The semicolon that ends what begins at `begin`, brackets skipped."""
+    i = begin
+    while code[i] != ";":
+        i = closing(code, i) + 1 if code[i] in "([{" else i + 1
+    return i
+
+
+def _end_of_argument(code: str, begin: int) -> int:
+    i = begin
+    while code[i] not in ",)":
+        i = closing(code, i) + 1 if code[i] in "([{" else i + 1
+    return i
+
+
+def _is_constant(expression: str) -> bool:
+    """A number, kName, or a template's capital letter."""
+    return re.fullmatch(r"[\s\d*+]*(?:(?:k?[A-Z]\w*|\d+)[\s*+]*)*", expression) is not None
+
+
+def places_in(code: str, begin: int, end: int) -> list[_Place]:
+    """All places of a function's body, in order; none overlaps another without lying in it."""
+    found: list[_Place] = []
+    for match in _BARRIER.finditer(code, begin, end):
+        found.append(_Place(match.start(), match.end(), "barrier"))
+    for match in re.finditer(r"\bif \(", code[begin:end]):
+        first = begin + match.end()
+        found.append(_Place(first, closing(code, first - 1), "guard"))
+    for match in re.finditer(r"\bfor \(", code[begin:end]):
+        first = begin + match.end()
+        start = _end_of_statement(code, first)
+        stop = _end_of_statement(code, start + 1)
+        equals = code.find("= ", first, start)
+        if equals >= 0 and code[first:start].count(",") == 0:
+            found.append(_Place(equals + 2, start, "index"))
+        found.append(_Place(start + 1, stop, "bound"))
+    for match in _DEFINITION.finditer(code, begin, end):
+        stop = _end_of_statement(code, match.end())
+        words = code[match.end() : stop]
+        several = "," in re.sub(r"\(.*\)|<.*>", "", words, flags=re.S)
+        in_for = code[: match.start()].endswith("for (")
+        if not (in_for or several or "[&]" in words):
+            found.append(_Place(match.end(), stop, "index"))
+    for match in _BOOLEAN.finditer(code, begin, end):
+        stop = _end_of_statement(code, match.end())
+        words = code[match.end() : stop]
+        if _COMPARISON.search(words) and "?" not in words:
+            found.append(_Place(match.end(), stop, "guard"))
+    for match in _POINTER.finditer(code, begin, end):
+        found.append(_Place(match.end(), _end_of_statement(code, match.end()), "index"))
+    for match in _ACCESS.finditer(code, begin, end):
+        stop = _end_of_argument(code, match.end())
+        plus = re.match(r"\w+ \+\s", code[match.end() : stop])
+        if plus:
+            found.append(_Place(match.end() + plus.end(), stop, "index"))
+    for match in re.finditer(r"(?<=[\w\])])\[", code[begin:end]):
+        first = begin + match.end()
+        stop = closing(code, first - 1)
+        if not _is_constant(code[first:stop]):
+            found.append(_Place(first, stop, "index"))
+    return _nested(found)
+
+
+def _nested(places: list[_Place]) -> list[_Place]:
+    kept: list[_Place] = []
+    for place in sorted(places, key=lambda p: (p.begin, -p.end)):
+        crossing = any(k.begin < place.begin < k.end < place.end for k in kept)
+        same = any((k.begin, k.end) == (place.begin, place.end) for k in kept)
+        if not (crossing or same or place.begin == place.end):
+            kept.append(place)
+    return kept
+
+
+def plant(text: str, file: str, first: int, dropped: set[int]) -> tuple[str, list[Fault]]:
+    """The source with all faults in it, numbered from `first`, and what they are.
+
+    Lines stay where they are. Places on the lines of `dropped` are left alone.
+    """
+    code = blank_comments(text)
+    places: list[_Place] = []
+    for begin, end in device_bodies(code):
+        for place in places_in(code, begin, end):
+            lines = range(code.count("\n", 0, place.begin) + 1, code.count("\n", 0, place.end) + 2)
+            if not dropped & set(lines):
+                places.append(place)
+    faults: list[Fault] = []
+
+    def new(place: _Place, what: str) -> int:
+        line = text.count("\n", 0, place.begin) + 1
+        faults.append(Fault(first + len(faults), file, line, place.kind, what))
+        return faults[-1].number
+
+    def render(begin: int, end: int, inside: list[_Place]) -> str:
+        out, at, i = "", begin, 0
+        while i < len(inside):
+            place = inside[i]
+            own = [p for p in inside[i + 1 :] if p.begin < place.end]
+            out += text[at : place.begin] + change(place, own)
+            at = place.end
+            i += 1 + len(own)
+        return out + text[at:end]
+
+    def change(place: _Place, own: list[_Place]) -> str:
+        plain = " ".join(code[place.begin : place.end].split())  # on one line, lines stay
+        body = render(place.begin, place.end, own)
+        if place.kind == "barrier":
+            return f"if (!::emu::mutant({new(place, f'no {plain}')})) {{ {body} }}"
+        if place.kind == "index":
+            return f"::emu::off_by_one({new(place, f'{plain} + 1')}, {body})"
+        choices = ""
+        if place.kind == "guard":
+            choices += f"::emu::mutant({new(place, f'not ({plain})')}) ? !({plain}) : "
+        for match in _COMPARISON.finditer(plain):
+            operator = match[1]
+            # `!=` for `==` alone is the negation, which is there already.
+            if place.kind == "guard" and operator in ("==", "!=") and _is_single(plain):
+                continue
+            other = plain[: match.start(1)] + _LOOSER[operator] + plain[match.end(1) :]
+            choices += f"::emu::mutant({new(place, other)}) ? ({other}) : "
+        return f"({choices}({body}))" if choices else body
+
+    return render(0, len(text), places), faults
+
+
+def _is_single(condition: str) -> bool:
+    return len(_COMPARISON.findall(condition)) == 1 and "&&" not in condition

@@ -1,0 +1,138 @@
+#include "tensor_cores.h"
+
+#include <cstring>
+
+#include "counters.h"
+#include "fault.h"
+#include "float16.h"
+
+namespace emu {
+namespace {
+
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+struct Matrices {
+  uint32_t* to;
+  SharedStorage* storage;
+  int64_t element;  // where this lane's row begins
+  bool transposed;
+};
+
+Matrices& matrices_of(Warp& warp, int lane) {
+  return *static_cast<Matrices*>(warp.lanes[lane]->operands);
+}
+
+void complete_matrices(Warp& warp, unsigned) {
+  ++counters.warp_exchanges;
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    uint16_t numbers[8][8];
+    for (int row = 0; row < 8; ++row) {
+      const Matrices& source = matrices_of(warp, 8 * matrix + row);
+      for (int column = 0; column < 8; ++column) {
+        // Whichever lane gets the number is its reader.
+        const int reader = source.transposed ? 4 * column + row / 2 : 4 * row + column / 2;
+        check_shared_read(*source.storage, source.element + column, 1, reader);
+      }
+      std::memcpy(numbers[row], source.storage->data + 2 * source.element, 16);
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+      const Matrices& target = matrices_of(warp, lane);
+      const int major = lane / 4;
+      const int minor = 2 * (lane % 4);
+      const uint32_t low = target.transposed ? numbers[minor][major] : numbers[major][minor];
+      const uint32_t high =
+          target.transposed ? numbers[minor + 1][major] : numbers[major][minor + 1];
+      target.to[matrix] = low | high << 16;
+    }
+  }
+}
+
+struct Product {
+  Operand type;
+  float* d;
+  const uint32_t* a;
+  const uint32_t* b;
+};
+
+Product& product_of(Warp& warp, int lane) {
+  return *static_cast<Product*>(warp.lanes[lane]->operands);
+}
+
+// The number `index` of a register: one of float32, or one of two of 16 bits.
+float number_in(Operand type, uint32_t bits, int index) {
+  const auto half = static_cast<uint16_t>(bits >> (16 * index));
+  switch (type) {
+    case Operand::kBF16:
+      return __bfloat162float(bf16{half});
+    case Operand::kF16:
+      return __half2float(f16{half});
+    default:
+      return float_of(bits & 0xffffe000u);
+  }
+}
+
+// A is in four 8-row quarters: register 0 top left, 1 bottom left, 2 top right, 3 bottom right.
+template <Operand kType>
+void complete_product(Warp& warp, unsigned) {
+  ++counters.warp_exchanges;
+  constexpr int kNumbers = kType == Operand::kTF32 ? 1 : 2;  // in a register
+  constexpr int kHalf = 4 * kNumbers;                        // columns of A in a quarter
+  float a[16][2 * kHalf], b[2 * kHalf][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const Product& mine = product_of(warp, lane);
+    const int group = lane / 4;
+    for (int i = 0; i < kNumbers; ++i) {
+      const int k = lane % 4 * kNumbers + i;
+      for (int quarter = 0; quarter < 4; ++quarter) {
+        a[group + 8 * (quarter % 2)][k + kHalf * (quarter / 2)] =
+            number_in(kType, mine.a[quarter], i);
+      }
+      for (int half = 0; half < 2; ++half) {
+        b[k + kHalf * half][group] = number_in(kType, mine.b[half], i);
+      }
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    const Product& mine = product_of(warp, lane);
+    for (int i = 0; i < 4; ++i) {
+      const int row = lane / 4 + 8 * (i / 2);
+      const int column = 2 * (lane % 4) + i % 2;
+      float sum = mine.d[i];
+      for (int k = 0; k < 2 * kHalf; ++k) {
+        sum += a[row][k] * b[k][column];
+      }
+      mine.d[i] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+void load_matrices(
+    uint32_t (&to)[4], SharedStorage& storage, int64_t element, bool transposed, Where where) {
+  Matrices mine{to, &storage, element, transposed};
+  check_shared_alignment(storage, element, 16);
+  // Its 8 rows of a matrix are one pass, as 8 lanes of a 16-byte access are.
+  count_shared(storage, element, 16, false);
+  meet_warp(transposed ? "ldmatrix.trans" : "ldmatrix", kWholeWarp, complete_matrices, &mine,
+            where);
+}
+
+void multiply(
+    Operand type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
+  Product mine{type, d, a, b};
+  const Complete complete = type == Operand::kBF16  ? complete_product<Operand::kBF16>
+                            : type == Operand::kF16 ? complete_product<Operand::kF16>
+                                                    : complete_product<Operand::kTF32>;
+  meet_warp("mma", kWholeWarp, complete, &mine, where);
+}
+
+}  // namespace emu
+
+uint32_t digan::to_tf32(float x) {
+  const uint32_t bits = emu::bits_of(x);
+  if ((bits & 0x7f800000u) == 0x7f800000u) {
+    return bits;  // infinity and NaN
+  }
+  return (bits + 0x1000u) & 0xffffe000u;
+}
