@@ -7,6 +7,8 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Kernels take minutes to compile, and the tests need none in place: they build their own.
+BUILD_CUDA ?= 0
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,7 +20,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -rs
 NATIVE_FILES := find csrc -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' | sort
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format docs bench clean
+.PHONY: help setup demo test soak lint format docs bench wheel clean
 
 help:
 	@echo 'make demo     train a small model on a small video set and write runs/demo'
@@ -28,7 +30,8 @@ help:
 	@echo 'make format   rewrite the sources in the house style'
 	@echo 'make docs     build the documentation into build/docs'
 	@echo 'make bench    measure this machine     (BENCH_ARGS="--section generator")'
-	@echo 'make setup    make .venv and install  (PYTHON=python3, TORCH=torch==2.13.0)'
+	@echo 'make wheel    build dist/*.whl with kernels for every card (TORCH_CUDA_ARCH_LIST, MAX_JOBS)'
+	@echo 'make setup    make .venv and install  (PYTHON=python3, TORCH=torch==2.13.0, BUILD_CUDA=1)'
 	@echo 'make clean    remove what was built; runs/ and .venv stay'
 
 setup: $(STAMP)
@@ -50,7 +53,7 @@ $(STAMP): pyproject.toml setup.py
 	@$(PY) -c 'import torch; print("torch==" + torch.__version__)' > $(VENV)/torch.txt
 	@echo 'setup: digan and its tools'
 	@$(PY) -m pip install --quiet 'setuptools>=77'
-	@$(PY) -m pip install --quiet --no-build-isolation --constraint $(VENV)/torch.txt --editable '.[dev]'
+	@DIGAN_BUILD_CUDA=$(BUILD_CUDA) $(PY) -m pip install --quiet --no-build-isolation --constraint $(VENV)/torch.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)
@@ -84,6 +87,11 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) benchmarks/bench_inr.py $(BENCH_ARGS)
+
+# DIGAN_BUILD_CUDA=1: a wheel without kernels is an error here.
+wheel: $(STAMP)
+	@DIGAN_BUILD_CUDA=1 $(PY) -m pip wheel . --quiet --no-deps --no-build-isolation --wheel-dir dist
+	@ls -l dist/*.whl
 
 clean:
 	rm -rf build dist digan.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -27,8 +27,7 @@ def collect_info() -> dict[str, Any]:
         "system": _system(),
         "gpus": _gpus(),
         "toolkit": _toolkit(),
-        # Architectures in the native library; an empty list says that none is built.
-        "kernels": {"architectures": []},
+        "kernels": _kernels(),
         "ops": dict(digan.ops.status()),
         "video_encoders": _video_encoders(),
         "disk": _disk(),
@@ -64,8 +63,7 @@ def format_info(info: dict[str, Any]) -> str:
         rows.append(("nvcc", toolkit["nvcc"]))
     else:
         rows.append(("toolkit", f"none: {toolkit['reason']}"))
-    architectures = info["kernels"]["architectures"]
-    rows.append(("kernels", ", ".join(architectures) or "not built"))
+    rows.append(("kernels", _kernels_line(info["kernels"])))
     rows += [(f"op {name}", status) for name, status in info["ops"].items()]
     present = [name for name, there in info["video_encoders"].items() if there]
     absent = [name for name, there in info["video_encoders"].items() if not there]
@@ -164,6 +162,31 @@ def _driver_version() -> str | None:
         return None
     lines = done.stdout.split()
     return lines[0] if done.returncode == 0 and lines else None
+
+
+def _kernels() -> dict[str, Any]:
+    """The native library: what it was compiled for, and why it is not used ("" if it is)."""
+    import digan.native
+    from digan.toolkit import left_out
+
+    built = list(digan.native.architectures())
+    # An empty list says that no library is loaded, and nothing was left out of it then.
+    return {
+        "architectures": built,
+        "left_out": left_out(built) if built else [],
+        "reason": digan.native.reason(),
+    }
+
+
+def _kernels_line(kernels: dict[str, Any]) -> str:
+    if not kernels["architectures"]:
+        return f"none: {kernels['reason']}"
+    line = ", ".join(kernels["architectures"])
+    if kernels["left_out"]:
+        line += f" (TORCH_CUDA_ARCH_LIST left out {', '.join(kernels['left_out'])})"
+    if kernels["reason"]:
+        line += f"; not used: {kernels['reason']}"
+    return line
 
 
 def _toolkit() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the CUDA toolkit is, or which part of it is missing.
+"""Where the CUDA toolkit is, or which part of it is missing; and the cards to compile for.
 
 PyTorch's own finder answers None under a CPU build of PyTorch, and `nvcc` on PATH may be a
 wrapper script that lies elsewhere than the toolkit, so the compiler itself is asked: the
@@ -13,11 +13,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_HOME = Path("/usr/local/cuda")
+
+# Code for each kind of card that differs, and PTX for cards to come.
+DEFAULT_ARCHITECTURES = "8.0+PTX 8.6 8.9 9.0a 10.0 12.0+PTX"
+OLDEST_ARCHITECTURE = 8.0  # the kernels' instructions: bfloat16 and asynchronous copies
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,59 @@ def find_toolkit(
     return Toolkit(
         reason=f"no nvcc was found on PATH or in {default_home}, and CUDA_HOME is not set"
     )
+
+
+def architectures(environ: Mapping[str, str] | None = None) -> list[str]:
+    """What to compile for, as compilers name it: `sm_80`, `sm_90a`, and `compute_80` for PTX.
+
+    TORCH_CUDA_ARCH_LIST as PyTorch reads it, numbers only; the default list if it is unset.
+    Cards older than the kernels serve are passed over, as such lists are often made for others.
+
+    Raises:
+        ValueError: a name that is no number, or no card that the kernels serve.
+    """
+    env = os.environ if environ is None else environ
+    listed = env.get("TORCH_CUDA_ARCH_LIST", "").strip() or DEFAULT_ARCHITECTURES
+    code, ptx = [], []
+    for item in re.split(r"[\s;,]+", listed):
+        parts = re.fullmatch(r"([0-9]+)\.([0-9])([af]?)(\+PTX)?", item)
+        if parts is None:
+            raise ValueError(
+                f"TORCH_CUDA_ARCH_LIST must hold numbers such as 8.0, 9.0a or 8.0+PTX, got {item!r}"
+            )
+        if float(f"{parts[1]}.{parts[2]}") < OLDEST_ARCHITECTURE:
+            continue
+        name = parts[1] + parts[2] + parts[3]
+        code.append(f"sm_{name}")
+        if parts[4]:
+            ptx.append(f"compute_{name}")
+    if not code:
+        raise ValueError(
+            f"TORCH_CUDA_ARCH_LIST must name a card of {OLDEST_ARCHITECTURE} or newer, "
+            f"got {listed!r}"
+        )
+    return list(dict.fromkeys(code + ptx))
+
+
+def left_out(built: Sequence[str]) -> list[str]:
+    """What the default list has and a library with `built` has not."""
+    return [name for name in architectures({}) if name not in built]
+
+
+def serves(built: Sequence[str], major: int, minor: int) -> bool:
+    """True if a library with `built` holds code that a card of this capability can run."""
+    card = 10 * major + minor
+    for name in built:
+        kind, _, number = name.partition("_")
+        if not number.isdigit():  # 90a and its like run on that one card
+            runs = number[:-1] == str(card)
+        elif kind == "sm":  # code runs on later cards of its generation, PTX on all later ones
+            runs = int(number) // 10 == major and int(number) <= card
+        else:
+            runs = int(number) <= card
+        if runs:
+            return True
+    return False
 
 
 def _examine(nvcc: Path, home: Path | None, env: Mapping[str, str]) -> Toolkit:

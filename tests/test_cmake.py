@@ -1,4 +1,4 @@
-"""CMakeLists.txt: a static library of csrc/*.cu, and nothing where there is nothing."""
+"""CMakeLists.txt: a static library of csrc/*.cu, for cards or for the emulator."""
 
 from __future__ import annotations
 
@@ -66,3 +66,16 @@ def test_with_a_source_it_builds_the_library(tree, toolkit):
     cmake("--build", "out", tree=tree)
     assert (tree / "out" / "libdigan_kernels.a").stat().st_size > 0
     assert "twice.cu" in (tree / "out" / "compile_commands.json").read_text()
+
+
+def test_it_builds_the_emulated_kernels(tmp_path):
+    """The real kernels, for the host: a C++ compiler is all it takes."""
+    if shutil.which("c++") is None or shutil.which("make") is None:
+        pytest.skip("no C++ compiler or make")
+    if not list((ROOT / "csrc").glob("*.cu")):
+        pytest.skip("no kernels")
+    out = tmp_path / "out"
+    cmake("-S", ".", "-B", str(out), "-G", "Unix Makefiles", "-DDIGAN_EMULATOR=ON", tree=ROOT)
+    cmake("--build", str(out), tree=ROOT)
+    assert (out / "libdigan_emulated.a").stat().st_size > 0
+    assert not (out / "libdigan_kernels.a").exists()

@@ -13,12 +13,11 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-from setuptools import Extension
 
 import digan
 
 ROOT = Path(__file__).resolve().parent.parent
-NO_KERNELS = "this version of digan has no CUDA kernels to compile"
+NO_TOOLKIT = "CUDA_HOME is nowhere, which holds no program bin/nvcc"
 
 
 def package_files(tree: Path) -> set[str]:
@@ -48,10 +47,14 @@ def run(
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    """A copy of the source tree without git, in a folder with a space in its name."""
+    """A copy of the source tree without git, in a folder with a space in its name.
+
+    Built without kernels here; tests/test_native_build.py builds one with them.
+    """
     tree = tmp_path_factory.mktemp("a clone") / "digan"
     skip = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+        *(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"),
+        "*.so",
     )
     shutil.copytree(ROOT, tree, ignore=skip)
     return tree
@@ -63,6 +66,7 @@ def wheel(tree) -> Path:
         *("-m", "pip", "wheel", ".", "--quiet", "--no-deps", "--no-build-isolation"),
         *("--wheel-dir", "dist"),
         cwd=tree,
+        DIGAN_BUILD_CUDA="0",
     )
     (built,) = (tree / "dist").glob("*.whl")
     return built
@@ -136,12 +140,20 @@ def test_source_archive_can_be_built_from(tree, tmp_path):
     run("-c", code, cwd=tree)
     name = f"digan-{digan.__version__}"
     shutil.unpack_archive(tmp_path / f"{name}.tar.gz", tmp_path, filter="data")
-    for path in ("setup.py", "pyproject.toml", "digan/toolkit.py", "CMakeLists.txt"):
+    for path in (
+        "setup.py",
+        "pyproject.toml",
+        "digan/toolkit.py",
+        "CMakeLists.txt",
+        "csrc/build_library.py",
+    ):
         assert (tmp_path / name / path).is_file(), path
-    for path in (ROOT / "csrc").rglob("*.*"):
-        assert (tmp_path / name / path.relative_to(ROOT)).is_file(), path
+    natives = [*(ROOT / "csrc").rglob("*.*"), *(ROOT / "tests" / "emulation").rglob("*.*")]
+    for path in natives:
+        if path.suffix in (".cu", ".cuh", ".cpp", ".h", ".md"):
+            assert (tmp_path / name / path.relative_to(ROOT)).is_file(), path
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
-    run("-c", code, cwd=tmp_path / name)
+    run("-c", code, cwd=tmp_path / name, DIGAN_BUILD_CUDA="0")
     with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl") as archive:
         assert package_files(tree) <= set(archive.namelist())
 
@@ -161,11 +173,12 @@ def test_asking_for_kernels_fails_in_one_sentence(tree):
         cwd=tree,
         check=False,
         DIGAN_BUILD_CUDA="1",
+        CUDA_HOME="nowhere",
     )
     assert done.returncode != 0
     said = [line.strip() for line in done.stdout.splitlines() if "digan: " in line]
     assert said == [
-        f"digan: DIGAN_BUILD_CUDA=1 asks for CUDA kernels, but {NO_KERNELS};"
+        f"digan: DIGAN_BUILD_CUDA=1 asks for CUDA kernels, but {NO_TOOLKIT};"
         " mend that, or unset DIGAN_BUILD_CUDA to install as pure Python"
     ]
     assert "Traceback" not in done.stdout
@@ -174,46 +187,51 @@ def test_asking_for_kernels_fails_in_one_sentence(tree):
 
 @pytest.mark.parametrize(
     ("mode", "sentence"),
-    [("auto", f"digan: installing as pure Python, because {NO_KERNELS}"), ("0", None)],
+    [("auto", f"digan: installing as pure Python, because {NO_TOOLKIT}"), ("0", None)],
 )
 def test_build_says_once_why_it_is_pure(tree, tmp_path, mode, sentence):
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
-    done = run("-c", code, cwd=tree, DIGAN_BUILD_CUDA=mode)
+    done = run("-c", code, cwd=tree, DIGAN_BUILD_CUDA=mode, CUDA_HOME="nowhere")
     said = [line for line in done.stdout.splitlines() if line.startswith("digan: ")]
     assert said == ([sentence] if sentence else [])
 
 
 class TestChoice:
-    """`choose_extensions` with a kernel to compile."""
-
-    kernels = (Extension("digan._kernels", []),)
+    """`choose`, which decides whether anything is compiled."""
 
     def test_zero_is_quiet(self, build):
-        assert build.choose_extensions(self.kernels, {"DIGAN_BUILD_CUDA": "0"}) == ([], "")
+        assert build.choose({"DIGAN_BUILD_CUDA": "0"}) == (False, "")
 
     def test_missing_toolkit_is_named(self, build, tmp_path):
         environ = {"CUDA_HOME": str(tmp_path)}
-        chosen, sentence = build.choose_extensions(self.kernels, environ)
-        assert chosen == []
+        compiles, sentence = build.choose(environ)
+        assert not compiles
         assert sentence.endswith(f"CUDA_HOME is {tmp_path}, which holds no program bin/nvcc")
         with pytest.raises(SystemExit, match="holds no program bin/nvcc; mend that"):
-            build.choose_extensions(self.kernels, {**environ, "DIGAN_BUILD_CUDA": "1"})
+            build.choose({**environ, "DIGAN_BUILD_CUDA": "1"})
 
-    def test_missing_torch_is_named(self, build, toolkit, monkeypatch):
-        monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
-        chosen, sentence = build.choose_extensions(self.kernels, os.environ)
-        assert chosen == []
-        assert "pip install --no-build-isolation" in sentence
+    @pytest.mark.parametrize(
+        ("missing", "cure"),
+        [("find_torch", "pip install --no-build-isolation"), ("find_ninja", "pip install ninja")],
+    )
+    def test_missing_part_is_named(self, build, toolkit, monkeypatch, missing, cure):
+        monkeypatch.setattr(build.load("csrc/build_library.py"), missing, lambda: None)
+        compiles, sentence = build.choose(os.environ)
+        assert not compiles
+        assert sentence.endswith(cure)
 
     def test_all_there_compiles(self, build, toolkit):
-        assert build.choose_extensions(self.kernels, os.environ) == (list(self.kernels), "")
+        assert build.choose(os.environ) == (True, "")
+        (library,) = build.arguments(True)["ext_modules"]
+        assert library.name == "digan._native"
+        assert build.arguments(False)["ext_modules"] == []
 
     def test_unknown_mode_is_refused(self, build):
         with pytest.raises(SystemExit, match="must be auto, 1 or 0, got 'yes'"):
-            build.choose_extensions((), {"DIGAN_BUILD_CUDA": "yes"})
+            build.choose({"DIGAN_BUILD_CUDA": "yes"})
 
-    def test_every_kernel_source_is_listed(self, build):
-        listed = {
-            (ROOT / source).resolve() for kernel in build.KERNELS for source in kernel.sources
-        }
-        assert set((ROOT / "csrc").rglob("*.cu")) == {s for s in listed if s.suffix == ".cu"}
+    def test_every_source_is_listed(self, build):
+        builder = build.load("csrc/build_library.py")
+        listed = sorted((*builder.KERNELS, *builder.BINDINGS))
+        there = [*(ROOT / "csrc").rglob("*.cu"), *(ROOT / "csrc").rglob("*.cpp")]
+        assert listed == sorted(path.relative_to(ROOT).as_posix() for path in there)
