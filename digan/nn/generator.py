@@ -270,9 +270,7 @@ class Generator(nn.Module):
         """Moves w_avg [D] towards the mean of w over a whole batch."""
         self.w_avg.copy_(mean_w.lerp(self.w_avg, beta))
 
-    def write(
-        self, ws: Tensor, z_motion: Tensor, *, dtype: torch.dtype | None = None
-    ) -> VideoINR:
+    def write(self, ws: Tensor, z_motion: Tensor, *, dtype: torch.dtype | None = None) -> VideoINR:
         """The coordinate network of every video.
 
         Args:

@@ -13,7 +13,8 @@ Autocast: x, weight and skip of the linear ops, and x of `bias_act` and `fir_res
 the autocast dtype; freq, phase, axes and biases stay as they are.
 """
 
-from digan.ops._registry import Impl, OpUnavailableError, status, unavailable
+from digan import native
+from digan.ops._registry import Impl, OpUnavailableError, default_impl, status, unavailable
 from digan.ops.bias_act import bias_act, bias_act_reference
 from digan.ops.coord_linear import coord_linear, coord_linear_reference
 from digan.ops.coord_mlp import CoordMLP
@@ -28,6 +29,8 @@ from digan.ops.fourier_features import (
 )
 from digan.ops.modulated_linear import modulated_linear, modulated_linear_reference
 
+native.load()
+
 __all__ = [
     "CoordMLP",
     "CoordNetworks",
@@ -37,6 +40,7 @@ __all__ = [
     "bias_act_reference",
     "coord_linear",
     "coord_linear_reference",
+    "default_impl",
     "factorized_modulation",
     "factorized_modulation_reference",
     "fir_resample",

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from digan import native
+
 Impl = Literal["auto", "fused", "reference"]
 IMPLS: tuple[str, ...] = ("auto", "fused", "reference")
 
@@ -83,13 +85,19 @@ def default_kernel(name: str) -> Callable[..., Any]:
     return _kernels[name]
 
 
+def _has_kernel(name: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA")
+
+
 def unavailable(name: str) -> str:
     """Why the native kernels of an op cannot run here, with the cure; empty if they can."""
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA"):
+    if not _has_kernel(name):
+        why = native.reason() or f"this version of digan has no native kernel for {name}"
         return (
-            "the native kernels are not in this installation; leave out --fused-kernels or "
-            "pass impl='auto' to use the PyTorch formulas"
+            f"{why}; or leave out --fused-kernels or pass impl='auto' to use the PyTorch formulas"
         )
+    if why := native.reason():
+        return f"{why}; or pass impl='auto' to use the PyTorch formulas"
     if not torch.cuda.is_available():
         return "no CUDA device is visible; run where one is, or pass impl='auto'"
     return ""
@@ -98,6 +106,7 @@ def unavailable(name: str) -> str:
 # What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph
 # that is being traced asks now and keeps the answer, so that `fused` is an error there too.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def status() -> dict[str, str]:
@@ -133,11 +142,13 @@ def takes_formula(name: str, impl: str | None, tensor: Tensor) -> bool:
             raise OpUnavailableError(
                 f"{name}: impl='fused' needs CUDA tensors, got one on {tensor.device}"
             )
-    elif not torch.compiler.is_compiling() and tensor.device.type == "cuda" and name not in _said:
-        _said.add(name)
+    elif tensor.device.type == "cuda":
         reason = unavailable(name)
-        if reason:
+        if reason and name not in _said and not torch.compiler.is_compiling():
+            _said.add(name)
             _log.warning("%s runs its PyTorch formula: %s", name, reason)
+        # Kernels that are registered and cannot run on this card would win by dispatch.
+        return bool(reason) and _has_kernel(name)
     return False
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from digan import __version__
+from digan import __version__, ops
 from digan.config import TrainConfig, to_dict
 from digan.errors import DiganError
 from digan.files import atomic_path
@@ -32,17 +32,27 @@ _ENTRIES = {
     "average", "g_optimizer", "d_optimizer",
 }  # fmt: skip
 # What a bit-identical continuation needs beside the settings.
-_SURROUNDINGS = ("torch", "threads", "device", "digan")
+_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels")
 
 
 def surroundings(trainer: Trainer) -> dict[str, Any]:
-    """Library versions, threads and device, on which rounding depends."""
+    """Library versions, threads, device and the ops' paths, on which rounding depends."""
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": trainer.device.type,
         "digan": __version__,
+        "kernels": ", ".join(fused_ops(trainer)) or "none",
     }
+
+
+def fused_ops(trainer: Trainer) -> list[str]:
+    """The ops that run on native kernels in this run."""
+    kernels = trainer.config.kernels
+    default = ops.default_impl() if kernels == "auto" else kernels
+    if trainer.device.type != "cuda" or default == "reference":
+        return []
+    return [name for name, path in ops.status().items() if path == "fused"]
 
 
 def save_state(run: Path, trainer: Trainer, data: str) -> None:
@@ -165,7 +175,10 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
         reason = " ".join(str(error).split())[:200]
         raise DiganError(f"the training state does not fit its own settings: {reason}") from error
     now, then = surroundings(trainer), state["surroundings"]
-    changed = [f"{k} {then.get(k)} -> {now[k]}" for k in _SURROUNDINGS if then.get(k) != now[k]]
+    # What a state of an older version does not say did not change.
+    changed = [
+        f"{k} {then[k]} -> {now[k]}" for k in _SURROUNDINGS if k in then and then[k] != now[k]
+    ]
     if not changed:
         return ""
     return f"the continuation is not bit-identical to an unbroken run: {', '.join(changed)}"

@@ -260,7 +260,14 @@ class _Run:
     def _begin(self, notes: list[str]) -> None:
         for line in notes:
             self.log.say(line)
-        paths = sorted(set(ops.status().values()))
+        fused = checkpoint.fused_ops(self.trainer)
+        others: dict[str, list[str]] = {}
+        for name, path in ops.status().items():
+            if name not in fused:
+                why = path if path != "fused" else "reference"
+                others.setdefault(why, []).append(name)
+        paths = [f"fused: {', '.join(fused)}"] if fused else []
+        paths += [f"{path}: {', '.join(names)}" for path, names in others.items()]
         self.log.say(f"ops: {self.config.kernels}; {'; '.join(paths)}")
         verb = "continues" if self.trainer.seen else "starts"
         self.log.say(f"run {self.run} {verb} at {self.kimg:g} of {self.total / 1000:g} kimg")

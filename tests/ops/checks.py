@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,15 +57,21 @@ class Backend:
     name: str
     impl: ops.Impl
     device: str = "cpu"
+    emulated: bool = False  # the kernels of csrc/ on CPU tensors; see the fixture in conftest.py
 
 
 REFERENCE = Backend("reference", "reference")
 DISPATCHED = Backend("op", "auto")
+EMULATED = Backend("emulated", "auto", emulated=True)
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
 
 
 def backends_of(op: Op) -> list[Any]:
     """The backends that exist here for an op, as pytest parameters."""
-    found = [pytest.param(b, id=b.name) for b in (REFERENCE, DISPATCHED)]
+    here = [REFERENCE, DISPATCHED]
+    if (CSRC / f"{op.name}.cu").is_file():
+        here.append(EMULATED)
+    found = [pytest.param(b, id=b.name) for b in here]
     if torch.cuda.is_available() and ops.unavailable(op.name) == "":
         found.append(
             pytest.param(Backend("cuda", "fused", "cuda"), id="cuda", marks=pytest.mark.gpu)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.emulation.build import emulated
 
 COMMITTED = Path(__file__).resolve().parent.parent / "golden"
 
@@ -21,3 +25,18 @@ def golden_file(request: pytest.FixtureRequest) -> Callable[[str], Path]:
         return request.getfixturevalue("golden_dir") / f"{stem}.npz"
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def emulator(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test with an emulated backend runs on the emulator, in a schedule of its own."""
+    callspec = getattr(request.node, "callspec", None)
+    backend = None if callspec is None else callspec.params.get("backend")
+    if not getattr(backend, "emulated", False):
+        yield
+        return
+    with emulated(seed=zlib.crc32(request.node.name.encode())) as controls:
+        yield
+        case = callspec.params.get("case")
+        sizes = [] if case is None else [s for v in case.sizes.values() for s in np.ravel(v)]
+        assert controls.launches() or 0 in sizes, "no kernel was launched"

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from digan import ops
+from digan import native, ops
 from digan.ops import _registry
 from tests.op_cases import (
     OPS,
@@ -150,11 +150,17 @@ def test_asking_for_kernels_breaks_no_graph():
     assert torch.equal(asked(x), x + (1 if ops.unavailable("bias_act") else 2))
 
 
-def test_reason_is_that_of_this_machine():
-    """Without kernels, and with kernels but no device: different reasons, each with its cure."""
+def test_reason_is_that_of_this_machine(monkeypatch):
+    """Without a library, with one that lacks the op or cannot run, and without a device."""
     name = "modulated_linear"
+    cure = "or leave out --fused-kernels or pass impl='auto' to use the PyTorch formulas"
     if "CUDA" not in torch._C._dispatch_dump(f"digan::{name}"):
-        assert "not in this installation" in ops.unavailable(name)
+        monkeypatch.setattr(native, "reason", lambda: "the library is not there; install it")
+        assert ops.unavailable(name) == f"the library is not there; install it; {cure}"
+        monkeypatch.setattr(native, "reason", lambda: "")
+        lacking = f"this version of digan has no native kernel for {name}; {cure}"
+        assert ops.unavailable(name) == lacking
+    monkeypatch.setattr(native, "reason", lambda: "")
     with torch.library._scoped_library("digan", "IMPL") as library:
         if ops.unavailable(name) != "":
             library.impl(name, lambda *arguments: None, "CUDA", allow_override=True)
@@ -165,6 +171,8 @@ def test_reason_is_that_of_this_machine():
             reason = "no CUDA device is visible; run where one is, or pass impl='auto'"
             assert ops.unavailable(name) == reason
             assert ops.status()[name] == f"reference ({reason})"
+        monkeypatch.setattr(native, "reason", lambda: "the card is older than the kernels")
+        assert ops.unavailable(name).startswith("the card is older than the kernels; or pass impl")
 
 
 def test_status_names_every_op():
@@ -178,11 +186,21 @@ def test_the_formula_on_cuda_is_said_once(monkeypatch, caplog):
     """`auto` on CUDA tensors without kernels works, and says so once for each op."""
     monkeypatch.setattr(_registry, "_said", set())
     monkeypatch.setattr(_registry, "unavailable", lambda name: "of a reason")
+    monkeypatch.setattr(_registry, "_has_kernel", lambda name: False)
     tensor = SimpleNamespace(device=torch.device("cuda"))
     with caplog.at_level(logging.WARNING, "digan.ops"):
         for _ in range(3):
             assert not _registry.takes_formula("bias_act", "auto", tensor)
     assert caplog.messages == ["bias_act runs its PyTorch formula: of a reason"]
+
+
+def test_kernels_that_cannot_run_do_not_win_by_dispatch(monkeypatch):
+    """Registered for CUDA, but for other cards: `auto` takes the formula past the dispatcher."""
+    monkeypatch.setattr(_registry, "unavailable", lambda name: "built for another card")
+    tensor = SimpleNamespace(device=torch.device("cuda"))
+    for registered in (False, True):
+        monkeypatch.setattr(_registry, "_has_kernel", lambda name, r=registered: r)
+        assert _registry.takes_formula("bias_act", "auto", tensor) is registered
 
 
 # ---------------------------------------------------------------- autocast
@@ -364,7 +382,7 @@ def test_meta_tensors(op):
 
 
 def test_only_torch_is_imported():
-    """The op library stands alone: no other room of the package, no third package but torch's."""
+    """The op library stands alone: with what loads its kernels, and no package but torch's."""
     code = """
 import json, sys, torch
 before = set(sys.modules)
@@ -376,7 +394,8 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert "digan.ops.bias_act" in added
     ours = {name for name in added if name.split(".")[0] == "digan"}
     others = {name.split(".")[0] for name in added} - {"digan", "torch"}
-    assert {n for n in ours if not n.startswith("digan.ops")} <= {"digan", "digan._version"}
+    loads_kernels = {"digan", "digan._version", "digan.native", "digan.toolkit"}
+    assert {n for n in ours if not n.startswith("digan.ops")} <= loads_kernels
     assert others <= set(sys.stdlib_module_names)
 
 

@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from digan import ops
 from digan.cli import main
 from digan.data.datasets import ClipPairs, pair_loader
 from digan.data.store import Store
@@ -260,6 +262,38 @@ def test_another_number_of_threads_is_said_in_one_line(store, stopped, capsys):
     assert complete(store, stopped.parent, CONFIG, *flags) == stopped
     sentence = "the continuation is not bit-identical to an unbroken run: threads 1 -> 2"
     assert capsys.readouterr().err.splitlines().count(sentence) == 1
+
+
+def test_other_kernels_are_said_in_one_line(store, stopped, capsys):
+    """A state says which ops ran on kernels; here none does."""
+    state = torch.load(stopped / LATEST, weights_only=True)
+    assert state["surroundings"]["kernels"] == "none"
+    state["surroundings"]["kernels"] = "bias_act, fir_resample"
+    torch.save(state, stopped / LATEST)
+    assert complete(store, stopped.parent, CONFIG, "--resume", "auto") == stopped
+    sentence = (
+        "the continuation is not bit-identical to an unbroken run: "
+        "kernels bias_act, fir_resample -> none"
+    )
+    assert capsys.readouterr().err.splitlines().count(sentence) == 1
+    assert "ops: auto; reference (" in (stopped / "log.txt").read_text()
+
+
+def test_fused_ops_of_a_run(monkeypatch):
+    """Those with kernels, on a GPU, unless the formulas were asked for."""
+    paths = {"bias_act": "fused", "coord_linear": "reference (a reason)", "fir_resample": "fused"}
+    monkeypatch.setattr(ops, "status", lambda: paths)
+
+    def found(kernels: str, device: str) -> list[str]:
+        return checkpoint.fused_ops(
+            SimpleNamespace(config=SimpleNamespace(kernels=kernels), device=torch.device(device))
+        )
+
+    monkeypatch.delenv("DIGAN_OPS", raising=False)
+    assert found("auto", "cuda") == found("fused", "cuda") == ["bias_act", "fir_resample"]
+    assert found("auto", "cpu") == found("reference", "cuda") == []
+    monkeypatch.setenv("DIGAN_OPS", "reference")
+    assert found("auto", "cuda") == []
 
 
 # ---------------------------------------------------------------- damaged states
