@@ -20,10 +20,18 @@ struct WideOf<double> {
 template <class T>
 using Wide = typename WideOf<T>::type;
 
-__device__ __forceinline__ float widen(float x) { return x; }
-__device__ __forceinline__ double widen(double x) { return x; }
-__device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float widen(f16 x) { return __half2float(x); }
+__device__ __forceinline__ float widen(float x) {
+  return x;
+}
+__device__ __forceinline__ double widen(double x) {
+  return x;
+}
+__device__ __forceinline__ float widen(bf16 x) {
+  return __bfloat162float(x);
+}
+__device__ __forceinline__ float widen(f16 x) {
+  return __half2float(x);
+}
 
 // Rounds to nearest even.
 template <class T>
