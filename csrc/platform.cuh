@@ -56,7 +56,9 @@ __device__ __forceinline__ void store16(T* to, const Vec16<T>& value) {
 
 // A kernel template is given in parentheses: DIGAN_LAUNCH((fill_kernel<float>), grid, ...).
 #define DIGAN_UNWRAP(...) __VA_ARGS__
+// clang-format off: it takes the brackets of a launch inside a macro for comparisons.
 #define DIGAN_LAUNCH(kernel, grid, block, stream, ...) \
-  ((DIGAN_UNWRAP kernel) < < < (grid), (block), 0, (stream) >>> (__VA_ARGS__), cudaGetLastError())
+  ((DIGAN_UNWRAP kernel)<<<(grid), (block), 0, (stream)>>>(__VA_ARGS__), cudaGetLastError())
+// clang-format on
 
 #endif  // DIGAN_EMULATED
