@@ -1,13 +1,12 @@
 """Coordinate networks as other projects train them: `digan.ops.CoordMLP` beside nn.Sequential.
 
 Both have the same weights and give the same numbers. The plain networks are what a careful
-user writes: coordinates are made once, outside of what is timed, and stay float32 under
-autocast; no tensor is copied that need not be.
+user writes (`digan.bench.plain_mlp`): coordinates are made once, outside of what is timed, and
+stay float32 under autocast; no tensor is copied that need not be.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from digan.bench.counting import count_flops
+from digan.bench.plain_mlp import plain_layers, plain_modulated
 from digan.ops import CoordMLP
 
 Work = Callable[[], Tensor]
@@ -39,56 +39,6 @@ class Comparison:
     training: dict[str, Work]
     forward: dict[str, Work]
     flops: int
-
-
-class Sine(nn.Module):
-    """sin(w0 * x)."""
-
-    def __init__(self, w0: float) -> None:
-        super().__init__()
-        self.w0 = w0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Applies it."""
-        return torch.sin(self.w0 * x)
-
-
-class FourierFeatures(nn.Module):
-    """[sin(freq x); cos(freq x)], in float32 under autocast too."""
-
-    def __init__(self, freq: Tensor) -> None:
-        super().__init__()
-        self.freq = nn.Buffer(freq.clone())
-
-    def forward(self, x: Tensor) -> Tensor:  # [..., d] -> [..., 2F]
-        """Makes the features."""
-        with torch.autocast(x.device.type, enabled=False):
-            angle = x @ self.freq.t()
-        return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
-
-
-class CoordinateLinear(nn.Linear):
-    """A linear layer on coordinates, which bfloat16 would round: float32 under autocast too."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Applies it."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x)
-
-
-def _plain_layers(mlp: CoordMLP, signal: int = 0) -> nn.Sequential:
-    """The network of one signal of `mlp`, with copies of its weights."""
-    layers: list[nn.Module] = []
-    at_coords = mlp.freq is None
-    if mlp.freq is not None:
-        layers.append(FourierFeatures(mlp.freq.detach()[signal]))
-    for index, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
-        kind = CoordinateLinear if index == 0 and at_coords else nn.Linear
-        linear = kind(weight.shape[2], weight.shape[1])
-        linear.weight.data = weight.detach()[signal].clone()
-        linear.bias.data = bias.detach()[signal].clone()
-        layers += [linear, Sine(mlp.first_alpha if index == 0 and at_coords else mlp.alpha)]
-    return nn.Sequential(*layers[:-1])
 
 
 def _axes(device: torch.device, size: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,7 +130,7 @@ def clip_fitting(
         3, 3, width=width, layers=layers, frequencies=frequencies, frequency_scale=15.0,
         generator=draw,
     ).to(device)  # fmt: skip
-    plain = _plain_layers(mlp)
+    plain = plain_layers(mlp)
     y, x, t = _axes(device, size, frames)
     coords = _points(t, y, x).flatten(0, 2)
     video = torch.rand(frames, size, size, 3, generator=draw).to(device)
@@ -212,57 +162,6 @@ def clip_fitting(
     )
 
 
-class _Film(nn.Module):
-    """The first layer of a modulated SIREN: sin(w0 (W (1 + gamma) x + b) + beta)."""
-
-    def __init__(self, mlp: CoordMLP) -> None:
-        super().__init__()
-        self.weight, self.bias = _copies(mlp.weights[0][0], mlp.biases[0][0])
-        self.film_weight, self.film_bias = _copies(mlp.film.weight, mlp.film.bias)
-        self.w0 = mlp.first_alpha
-
-    def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Points [B, N, d] and codes [B, D] to activations and codes."""
-        x, codes = inputs
-        with torch.autocast(x.device.type, enabled=False):
-            affine = nn.functional.linear(codes, self.film_weight, self.film_bias)
-            gamma, beta = affine.chunk(2, dim=1)
-            weight = self.w0 * self.weight * (1 + gamma[..., None])
-            bias = self.w0 * self.bias + beta
-            z = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-        return torch.sin(z), codes
-
-
-class _Modulated(nn.Module):
-    """A layer with a matrix for every code: W (1 + left right / sqrt(R)), by its formula."""
-
-    def __init__(self, mlp: CoordMLP, index: int) -> None:
-        super().__init__()
-        factors = mlp.factors[index - 1]
-        self.weight, self.bias = _copies(mlp.weights[index][0], mlp.biases[index][0])
-        self.factor_weight, self.factor_bias = _copies(
-            factors.get_parameter("weight"), factors.get_parameter("bias")
-        )
-        self.rank = mlp.rank
-        self.w0 = mlp.alpha if index < len(mlp.weights) - 1 else None
-
-    def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows [B, N, I] and codes [B, D] to activations [B, N, O] and codes."""
-        x, codes = inputs
-        outputs, rows = self.weight.shape
-        with torch.autocast(x.device.type, enabled=False):
-            factors = nn.functional.linear(codes, self.factor_weight, self.factor_bias)
-            left, right = factors.split([outputs * self.rank, rows * self.rank], dim=1)
-            product = left.view(-1, outputs, self.rank) @ right.view(-1, self.rank, rows)
-            weight = self.weight * (1 + product / math.sqrt(self.rank))
-        z = torch.baddbmm(self.bias, x, weight.transpose(1, 2))
-        return (z if self.w0 is None else torch.sin(self.w0 * z)), codes
-
-
-def _copies(*tensors: Tensor) -> list[nn.Parameter]:
-    return [nn.Parameter(tensor.detach().clone()) for tensor in tensors]
-
-
 def modulated_points(
     device: torch.device | str,
     dtype: torch.dtype,
@@ -285,7 +184,7 @@ def modulated_points(
         3, 1, width=width, layers=layers, code_features=code_features, first_alpha=5.0,
         generator=draw,
     ).to(device)  # fmt: skip
-    plain = nn.Sequential(_Film(mlp), *(_Modulated(mlp, i) for i in range(1, len(mlp.weights))))
+    plain = plain_modulated(mlp)
     coords = (2 * torch.rand(signals, points, 3, generator=draw) - 1).to(device).requires_grad_()
     codes = torch.randn(signals, code_features, generator=draw).to(device)
 
@@ -328,7 +227,7 @@ def many_images(
     device = torch.device(device)
     draw = torch.Generator().manual_seed(0)
     mlp = CoordMLP(2, 3, width=width, layers=layers, signals=signals, generator=draw).to(device)
-    plain = nn.ModuleList(_plain_layers(mlp, signal) for signal in range(signals))
+    plain = nn.ModuleList(plain_layers(mlp, signal) for signal in range(signals))
     y, x, _ = _axes(device, size, 1)
     coords = _points(y, x).flatten(0, 1)
     images = torch.rand(signals, size * size, 3, generator=draw).to(device)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from digan.bench import inr_rows
 from digan.bench.inr_rows import OURS, PLAIN, clip_fitting, many_images, modulated_points
+from digan.bench.plain_mlp import plain_layers
 from digan.ops import CoordMLP
 from tests.op_cases import relative_error
 
@@ -107,14 +108,13 @@ def test_our_provider_needs_no_more_arithmetic(build):
 
 def test_disagreement_is_an_error(monkeypatch):
     """Else a benchmark of two different things would go unnoticed."""
-    plain_layers = inr_rows._plain_layers
 
     def wrong(mlp, signal=0):
         layers = plain_layers(mlp, signal)
         layers[0].bias.data += 0.01
         return layers
 
-    monkeypatch.setattr(inr_rows, "_plain_layers", wrong)
+    monkeypatch.setattr(inr_rows, "plain_layers", wrong)
     with pytest.raises(RuntimeError, match=r"clip, SIREN: CoordMLP must agree with nn.Sequential"):
         SMALL["siren"]("cpu", torch.float32)
 
