@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from digan.bench.cases import Options
+from digan.bench.flags import at_least, some_of
 from digan.bench.machine import DTYPES
 from digan.config import PRESETS
 from digan.errors import DiganError
@@ -46,36 +47,6 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _choices(known: Sequence[str]) -> type:
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(part.strip() for part in text.split(",") if part.strip())
-        for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f", did you mean {near[0]!r}?" if near else ""
-                raise argparse.ArgumentTypeError(
-                    f"must be of {','.join(known)}, got {name!r}{hint}"
-                )
-        if not names:
-            raise argparse.ArgumentTypeError(f"must be of {','.join(known)}, got nothing")
-        return names
-
-    return parse  # type: ignore[return-value]
-
-
-def _at_least(least: float, kind: type[int] | type[float]) -> type:
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(least - 1)
-        if not value >= least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text!r}")
-        return value
-
-    return parse  # type: ignore[return-value]
-
-
 def parser(name: str) -> argparse.ArgumentParser:
     """The flags; defaults are those of `Options`."""
     default = Options()
@@ -88,27 +59,27 @@ def parser(name: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = p.add_argument
-    add("--section", type=_choices(SECTIONS), default=SECTIONS, metavar="LIST",
+    add("--section", type=some_of(SECTIONS), default=SECTIONS, metavar="LIST",
         help=f"of {','.join(SECTIONS)}; default all")  # fmt: skip
     add("--preset", choices=sorted(PRESETS), default=default.preset)
-    add("--precision", type=_choices(list(DTYPES)), default=default.precisions, metavar="LIST",
+    add("--precision", type=some_of(list(DTYPES)), default=default.precisions, metavar="LIST",
         help=f"of {','.join(DTYPES)}; default {','.join(default.precisions)}")  # fmt: skip
     add("--device", choices=("cpu", "cuda"), help="default: the GPU where there is one")
-    add("--repeats", type=_at_least(1, int), default=default.repeats,
+    add("--repeats", type=at_least(1), default=default.repeats,
         help="rounds in each process; default %(default)s")  # fmt: skip
-    add("--processes", type=_at_least(1, int), default=default.processes,
+    add("--processes", type=at_least(1), default=default.processes,
         help="fresh processes a section; default %(default)s")  # fmt: skip
-    add("--budget", type=_at_least(0, float), default=default.budget, metavar="SECONDS",
+    add("--budget", type=at_least(0, float), default=default.budget, metavar="SECONDS",
         help="no new round of a case begins after so long, but two are made; "
         "default %(default)s")  # fmt: skip
-    add("--threads", type=_at_least(1, int), help="CPU threads; default PyTorch's own choice")
-    add("--allocator", type=_choices(ALLOCATORS), default=default.allocators, metavar="LIST",
+    add("--threads", type=at_least(1), help="CPU threads; default PyTorch's own choice")
+    add("--allocator", type=some_of(ALLOCATORS), default=default.allocators, metavar="LIST",
         help="CPU only: default, and tuned to keep its pages; default both")  # fmt: skip
-    add("--providers", type=_choices(PROVIDERS), default=default.providers, metavar="LIST",
+    add("--providers", type=some_of(PROVIDERS), default=default.providers, metavar="LIST",
         help=f"of {','.join(PROVIDERS)}; default all that can run")  # fmt: skip
-    add("--resolution", type=_at_least(32, int), default=default.resolution)
-    add("--frames", type=_at_least(2, int), default=default.frames, help="of a training clip")
-    add("--batch", type=_at_least(1, int), default=default.batch, help="pairs of an iteration")
+    add("--resolution", type=at_least(32), default=default.resolution)
+    add("--frames", type=at_least(2), default=default.frames, help="of a training clip")
+    add("--batch", type=at_least(1), default=default.batch, help="pairs of an iteration")
     add("--official", type=Path, metavar="PATH", help="a checkout of the original implementation")
     add("--json", type=Path, metavar="FILE", help="write all samples")
     add("--plot", type=Path, metavar="FOLDER", help="write a picture per section (matplotlib)")
