@@ -17,27 +17,23 @@ below); between.png (from each shape to the next by interpolating their codes).
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from fitting import Figures, Fit, at_least, fit_in_turns, main, new_parser, write_curves
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from digan.bench.plain_mlp import plain_layers
 from digan.data.images import write_frame_sheet
-from digan.data.progress import progress_bar
-from digan.errors import DiganError
 from digan.files import writable_folder
 from digan.ops import CoordMLP
 
 CORNERS = 96  # of a polygon
 BAND = 0.1  # how near to an outline errors are counted
-REPORTS = 9
 
 
 class Shapes(nn.Module):
@@ -62,33 +58,19 @@ class Concatenated(nn.Module):
 
     def __init__(self, mlp: CoordMLP, generator: torch.Generator) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for index, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases, strict=True)):
-            values = weight.detach()[0]
-            if index == 0:  # the code's columns: phases of half a radian, as CoordMLP begins
-                spread = 0.5 / mlp.first_alpha / math.sqrt(mlp.code_features)
-                columns = torch.randn(len(values), mlp.code_features, generator=generator)
-                values = torch.cat([values, spread * columns], dim=1)
-            linear = nn.Linear(values.shape[1], values.shape[0])
-            linear.weight.data.copy_(values)
-            linear.bias.data.copy_(bias.detach()[0])
-            layers += [linear, Sine(mlp.alpha if index else mlp.first_alpha)]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = plain_layers(mlp)
+        # The first layer's columns for the code: phases of half a radian, as CoordMLP begins.
+        first = self.layers[0]
+        spread = 0.5 / mlp.first_alpha / math.sqrt(mlp.code_features)
+        columns = torch.randn(first.out_features, mlp.code_features, generator=generator)
+        first.weight = nn.Parameter(torch.cat([first.weight.detach(), spread * columns], dim=1))
+        first.in_features += mlp.code_features
 
     def forward(self, coords: Tensor, codes: Tensor) -> Tensor:
         coords = coords.expand(len(codes), -1, -1)
         codes = codes[:, None].expand(-1, coords.shape[1], -1)
         out: Tensor = self.layers(torch.cat([coords, codes], dim=-1))
         return out
-
-
-class Sine(nn.Module):
-    def __init__(self, w0: float) -> None:
-        super().__init__()
-        self.w0 = w0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sin(self.w0 * x)
 
 
 def random_shapes(count: int, generator: torch.Generator) -> Tensor:
@@ -151,7 +133,7 @@ def loss_of(model: Shapes, codes: Tensor, surface: Tensor, normals: Tensor, free
     return 3 * on + 0.3 * aligned + eikonal + 1e-4 * codes.square().mean()
 
 
-def errors(model: Shapes, shapes: Tensor, side: int = 48) -> dict[str, float]:
+def errors(model: Shapes, shapes: Tensor, side: int = 48) -> Figures:
     """Against the exact distances on a grid: near the outlines, of the inside, of |gradient|."""
     axis = torch.linspace(-0.95, 0.95, side)
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
@@ -170,65 +152,45 @@ def errors(model: Shapes, shapes: Tensor, side: int = 48) -> dict[str, float]:
     }
 
 
-def fit(
-    models: dict[str, Shapes], shapes: Tensor, asked: argparse.Namespace
-) -> dict[str, list[dict[str, float]]]:
-    """Trains the models in turns, on the same points, so that their times compare.
-
-    Returns the curve of each, a row of errors for each report.
-    """
-    optimizers = {
-        name: torch.optim.Adam(
-            [
-                {"params": model.network.parameters(), "lr": asked.lr},
-                {"params": [model.codes], "lr": 5 * asked.lr},
-            ]
-        )
-        for name, model in models.items()
-    }
-    decays = [
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, asked.steps)
-        for optimizer in optimizers.values()
-    ]
+def fit(models: dict[str, Shapes], shapes: Tensor, asked: argparse.Namespace) -> dict[str, Fit]:
+    """Trains each model, on the same points; measures its errors."""
     generator = torch.Generator().manual_seed(asked.seed)
-    shown = {round(asked.steps * i / (REPORTS - 1)) for i in range(REPORTS)}
-    curves: dict[str, list[dict[str, float]]] = {name: [] for name in models}
-    spent: dict[str, list[float]] = {name: [] for name in models}
-    with progress_bar("fitting", asked.steps, "steps", shown=True) as bar:
-        for step in range(asked.steps + 1):
-            if step in shown:
-                for name, model in models.items():
-                    row = {"step": step, **errors(model, shapes)}
-                    curves[name].append(row)
-                    bar.write(
-                        f"{name:13s} step {step:5d}  distance {row['distance']:.4f}  "
-                        f"eikonal {row['eikonal']:.3f}  inside {100 * row['iou']:5.1f} %"
-                    )
-            if step == asked.steps:
-                break
-            chosen = torch.randperm(len(shapes), generator=generator)[: asked.batch]
-            surface, normals = on_outlines(shapes[chosen], asked.points, generator)
-            # Half of the other points anywhere, half close to the outline.
-            anywhere = 2 * torch.rand(surface.shape, generator=generator) - 1
-            close = surface + BAND * torch.randn(surface.shape, generator=generator)
-            free = torch.cat([anywhere[:, ::2], close[:, ::2]], dim=1)
-            for name, model in models.items():
-                started = time.perf_counter()
-                loss = loss_of(model, model.codes[chosen], surface, normals, free)
-                optimizers[name].zero_grad()
-                loss.backward()
-                optimizers[name].step()
-                spent[name].append(time.perf_counter() - started)
-            for decay in decays:
-                decay.step()
-            bar.update()
-    for name, curve in curves.items():
-        median = 1e3 * statistics.median(spent[name])
-        print(
-            f"{name}: distances near the outlines wrong by {curve[-1]['distance']:.4f} in a "
-            f"square of side 2, after {asked.steps} steps of {median:.1f} ms"
+
+    def draw() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        chosen = torch.randperm(len(shapes), generator=generator)[: asked.batch]
+        surface, normals = on_outlines(shapes[chosen], asked.points, generator)
+        # Half of the other points anywhere, half close to the outline.
+        anywhere = 2 * torch.rand(surface.shape, generator=generator) - 1
+        close = surface + BAND * torch.randn(surface.shape, generator=generator)
+        return chosen, surface, normals, torch.cat([anywhere[:, ::2], close[:, ::2]], dim=1)
+
+    def loss(name: str, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        chosen, *points = batch
+        return loss_of(models[name], models[name].codes[chosen], *points)
+
+    def measure(name: str) -> Figures:
+        return errors(models[name], shapes)
+
+    def line(step: int, found: dict[str, Figures]) -> str:
+        return "\n".join(
+            f"{name:13s} step {step:5d}  distance {row['distance']:.4f}  "
+            f"eikonal {row['eikonal']:.3f}  inside {100 * row['iou']:5.1f} %"
+            for name, row in found.items()
         )
-    return curves
+
+    schedules = {}
+    for name, model in models.items():
+        network = {"params": model.network.parameters(), "lr": asked.lr}
+        codes = {"params": [model.codes], "lr": 5 * asked.lr}
+        schedules[name] = CosineAnnealingLR(torch.optim.Adam([network, codes]), asked.steps)
+    fits = fit_in_turns(schedules, asked.steps, draw, loss, measure, line)
+    for name, fit in fits.items():
+        wrong = fit.curve[-1]["distance"]
+        print(
+            f"{name}: distances near the outlines wrong by {wrong:.4f} in a square of side 2, "
+            f"after {fit}"
+        )
+    return fits
 
 
 def level_sets(values: np.ndarray) -> np.ndarray:
@@ -283,55 +245,21 @@ def run(asked: argparse.Namespace) -> None:
     models = {"CoordMLP": model}
     if asked.baseline:
         models["nn.Sequential"] = new_model(baseline=True)
-    curves = fit(models, shapes, asked)
-    with open(asked.outdir / "errors.csv", "w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["network", "step", "distance", "eikonal", "iou"])
-        rows.writeheader()
-        for name, curve in curves.items():
-            rows.writerows({"network": name, **row} for row in curve)
+    fits = fit(models, shapes, asked)
+    write_curves(asked.outdir / "errors.csv", fits)
     write_pictures(asked.outdir, model, shapes)
     print(f"open {asked.outdir / 'shapes.png'} and {asked.outdir / 'between.png'}")
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    def at_least(low: int) -> Callable[[str], int]:
-        def number(text: str) -> int:
-            if int(text) < low:
-                raise argparse.ArgumentTypeError(f"must be at least {low}, got {text}")
-            return int(text)
-
-        return number
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def flags() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__, steps=2000, width=64, lr=2e-3, outdir="runs/modulated-sdf")
     add = parser.add_argument
     add("--shapes", type=at_least(1), default=32, help="number of shapes (32)")
-    add("--steps", type=at_least(1), default=2000, help="training steps (2000)")
     add("--batch", type=at_least(1), default=8, help="shapes a step (8)")
     add("--points", type=at_least(2), default=256, help="points of every outline a step (256)")
     add("--code-size", type=at_least(1), default=16, help="numbers in a code (16)")
-    add("--width", type=at_least(1), default=64, help="units of a hidden layer (64)")
-    add("--layers", type=at_least(1), default=2, help="hidden layers (2)")
-    add("--lr", type=float, default=2e-3, help="first learning rate of Adam (0.002)")
-    add("--baseline", action="store_true", help="fit nn.Sequential on [coords; code] too")
-    add("--seed", type=int, default=0, help="of shapes, weights and points (0)")
-    add("--threads", type=at_least(1), help="threads of PyTorch; its own choice by default")
-    add("--outdir", type=Path, default=Path("runs/modulated-sdf"), help="(runs/modulated-sdf)")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    asked = parse()
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    try:
-        run(asked)
-    except DiganError as error:
-        print(f"modulated_sdf: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(flags(), run))

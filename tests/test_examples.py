@@ -21,10 +21,13 @@ CLIP = ("--frames", 5, "--size", 16, "--steps", 80, "--width", 48, "--frequencie
 FAMILY = ("--shapes", 4, "--steps", 240, "--width", 24, "--points", 64, "--code-size", 4)
 
 
-def run(name: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *words: object, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, EXAMPLES / f"{name}.py", *words]
     return subprocess.run(
         [str(word) for word in command],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
@@ -32,8 +35,8 @@ def run(name: str, *words: object, **environment: str) -> subprocess.CompletedPr
     )
 
 
-def succeed(name: str, *words: object, **environment: str) -> str:
-    done = run(name, *words, **environment)
+def succeed(name: str, *words: object, cwd: Path | None = None, **environment: str) -> str:
+    done = run(name, *words, cwd=cwd, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -119,8 +122,9 @@ def test_modulated_sdf_learns_distances(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fit_clip", "modulated_sdf"])
-def test_help_shows_examples(name):
-    said = succeed(name, "--help")
+def test_help_shows_examples(name, tmp_path):
+    """Wherever it is run from: the module that the examples share lies beside them."""
+    said = succeed(name, "--help", cwd=tmp_path)
     assert f"python examples/{name}.py" in said
     assert "--baseline" in said
     assert "runs/" in said
@@ -144,4 +148,4 @@ def test_errors_are_one_line(clip, tmp_path):
 def test_wrong_usage(clip):
     done = run("fit_clip", "--video", clip, "--frames", 1)
     assert done.returncode == 2
-    assert "argument --frames: must be at least 2, got 1" in done.stderr
+    assert "argument --frames: must be at least 2, got '1'" in done.stderr
