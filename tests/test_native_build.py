@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -32,6 +33,7 @@ OPS = (
 # What the library may ask the system for: nothing of one Python, no CUDA, no C++ runtime.
 NEEDED = ("libtorch_cpu.so", "libc.so", "libm.so", "libdl.so", "librt.so", "libpthread.so",
           "libgcc_s.so", "ld-linux-x86-64.so", "libc10.so")  # fmt: skip
+SHT_DYNAMIC, DT_NEEDED = 6, 1
 # Of each spilling kernel one would be told here why it may; there is none.
 MAY_SPILL: frozenset[str] = frozenset()
 
@@ -65,6 +67,24 @@ def compiled(library: Path, body: str) -> Path:
     flags = ["-shared", "-fPIC", "-Wl,-z,now", f"-Wl,-soname,{library.name}"]
     subprocess.run([compiler, *flags, "-o", library, source], check=True)
     return library
+
+
+def needed_libraries(library: Path) -> list[str]:
+    """What a 64-bit little-endian ELF file asks the loader for, by its dynamic section."""
+    content = library.read_bytes()
+    assert content[:6] == b"\x7fELF\x02\x01"
+    (table,) = struct.unpack_from("<Q", content, 40)
+    size, count = struct.unpack_from("<2H", content, 58)
+    # Of every section header: type, offset, size, and the section of the names.
+    sections = [
+        struct.unpack_from("<4x I 16x 2Q I", content, table + size * index)
+        for index in range(count)
+    ]
+    (dynamic,) = (section for section in sections if section[0] == SHT_DYNAMIC)
+    _, offset, length, names = dynamic
+    entries = struct.iter_unpack("<2Q", content[offset : offset + length])
+    starts = [sections[names][1] + value for tag, value in entries if tag == DT_NEEDED]
+    return [content[start : content.index(b"\0", start)].decode() for start in starts]
 
 
 class TestLog:
@@ -113,16 +133,8 @@ class TestLibrary:
     """The shared object."""
 
     def test_needs_no_python_and_no_cuda(self, built):
-        readelf = shutil.which("readelf")
-        if readelf is None:
-            pytest.skip("readelf is not installed")
-        printed = subprocess.run(
-            [readelf, "-d", str(built.library)], capture_output=True, text=True, check=True
-        ).stdout
-        needed = [
-            line.split("[")[1].split("]")[0] for line in printed.splitlines() if "NEEDED" in line
-        ]
-        assert needed
+        needed = needed_libraries(built.library)
+        assert "libtorch_cpu.so" in needed
         assert [name for name in needed if not name.startswith(NEEDED)] == []
 
     def test_names_no_folder_of_the_machine(self, built):
@@ -175,8 +187,23 @@ class TestLibrary:
 
 
 class TestStream:
-    """The getter of PyTorch's stream, which is never replaced by the default stream."""
+    """The getter of PyTorch's stream, which is never replaced by the default stream.
 
+    Where PyTorch has CUDA it has its own libtorch_cuda, so a dlopen before the system's sends
+    the question for it to another name, that of the stand-ins.
+    """
+
+    NAME = "libtorch_cuda_stand_in.so"
+    DLOPEN = (
+        "#include <dlfcn.h>\n"
+        "#include <cstring>\n"
+        'extern "C" void* dlopen(const char* name, int mode) noexcept {\n'
+        "  using Dlopen = void* (*)(const char*, int);\n"
+        '  static const auto next = reinterpret_cast<Dlopen>(dlsym(RTLD_NEXT, "dlopen"));\n'
+        '  const bool asked = name != nullptr && std::strcmp(name, "libtorch_cuda.so") == 0;\n'
+        f'  return next(asked ? "{NAME}" : name, mode);\n'
+        "}\n"
+    )
     CODE = (
         "import ctypes, sys, torch\n"
         "stand_in = ctypes.CDLL(sys.argv[1]) if len(sys.argv) > 1 else None\n"
@@ -187,42 +214,39 @@ class TestStream:
         "print(native.digan_stream_obstacle(), [native.digan_current_stream(i) for i in (0, 3)])"
     )
 
-    def run(self, built: Built, *stand_in: Path) -> str:
-        import torch
-
-        if torch.version.cuda is not None:
-            pytest.skip("this PyTorch has its own libtorch_cuda")
-        code = self.CODE.format(library=built.library)
+    def run(self, built: Built, folder: Path, stand_in: str = "") -> str:
+        dlopen = compiled(folder / "dlopen.so", self.DLOPEN)
+        libraries = [compiled(folder / self.NAME, stand_in)] if stand_in else []
         done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, stand_in)], capture_output=True, text=True
+            [sys.executable, "-c", self.CODE.format(library=built.library), *map(str, libraries)],
+            env={**os.environ, "LD_PRELOAD": str(dlopen)},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def test_is_asked_for_the_device(self, built, tmp_path):
-        library = compiled(
-            tmp_path / "libtorch_cuda.so",
+        stand_in = (
             'extern "C" int aoti_torch_get_current_cuda_stream(int device, void** stream) {\n'
-            "  *stream = reinterpret_cast<void*>(0x1000L + device); return 0; }",
+            "  *stream = reinterpret_cast<void*>(0x1000L + device); return 0; }"
         )
-        assert self.run(built, library) == f"None [{0x1000}, {0x1003}]"
+        assert self.run(built, tmp_path, stand_in) == f"None [{0x1000}, {0x1003}]"
 
     def test_its_failure_is_an_error(self, built, tmp_path):
-        library = compiled(
-            tmp_path / "libtorch_cuda.so",
+        stand_in = (
             'extern "C" int aoti_torch_get_current_cuda_stream(int, void** stream) {\n'
-            "  *stream = nullptr; return 1; }",
+            "  *stream = nullptr; return 1; }"
         )
-        assert self.run(built, library) == "None [-1, -1]"
+        assert self.run(built, tmp_path, stand_in) == "None [-1, -1]"
 
     def test_its_absence_is_an_error(self, built, tmp_path):
-        library = compiled(tmp_path / "libtorch_cuda.so", "int nothing;")
-        printed = self.run(built, library)
+        printed = self.run(built, tmp_path, "int nothing;")
         assert "does not tell its current CUDA stream" in printed
         assert printed.endswith("[-1, -1]")
 
-    def test_without_cuda_in_pytorch(self, built):
-        printed = self.run(built)
+    def test_without_cuda_in_pytorch(self, built, tmp_path):
+        printed = self.run(built, tmp_path)
         assert "this PyTorch was built without CUDA" in printed
         assert printed.endswith("[-1, -1]")
 
