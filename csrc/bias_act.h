@@ -12,30 +12,28 @@
 
 namespace digan {
 
-struct BiasActArguments {
-  Number number;               // of x and out
-  const void* x;               // [outer, channels, inner]
+struct BiasActCall {
+  Number number = Number::kF32;  // of all tensors but bias and its gradient
+  int64_t outer = 0, channels = 0, inner = 0;
   const void* bias = nullptr;  // [channels], or none
-  bool bias_is_wide = false;   // bias holds sums (float32 for 16-bit x), not x's numbers
-  void* out;                   // [outer, channels, inner]
-  int64_t outer, channels, inner;
+  bool bias_is_wide = false;   // bias and dbias hold sums (float32 for 16-bit x), not x's numbers
   Pointwise pointwise;
+};
+
+struct BiasActArguments : BiasActCall {
+  const void* x = nullptr;  // [outer, channels, inner]
+  void* out = nullptr;      // [outer, channels, inner]
 };
 
 cudaError_t launch_bias_act(const BiasActArguments& arguments, cudaStream_t stream);
 
-struct BiasActBackwardArguments {
-  Number number;               // of grad, kept and dx
-  const void* grad;            // [outer, channels, inner]
-  const void* kept;            // [outer, channels, inner]: x, or the output
-  bool kept_is_output;         // only where slope_from_output() holds
-  const void* bias = nullptr;  // [channels], or none
-  bool bias_is_wide = false;   // of bias and dbias
-  void* dx;                    // [outer, channels, inner]
-  void* dbias = nullptr;       // [channels], with bias only
-  void* workspace = nullptr;   // bias_act_workspace() bytes, with bias only
-  int64_t outer, channels, inner;
-  Pointwise pointwise;
+struct BiasActBackwardArguments : BiasActCall {
+  const void* grad = nullptr;   // [outer, channels, inner]
+  const void* kept = nullptr;   // [outer, channels, inner]: x, or the output
+  bool kept_is_output = false;  // only where slope_from_output() holds
+  void* dx = nullptr;           // [outer, channels, inner]
+  void* dbias = nullptr;        // [channels], with bias only
+  void* workspace = nullptr;    // bias_act_workspace() bytes, with bias only
 };
 
 // Bytes that the sums need between the two stages; 0 without bias.

@@ -24,16 +24,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # not a smaller library.
 KERNELS = (
     "csrc/bias_act.cu",
+    "csrc/bias_act_backward.cu",
     "csrc/factorized_modulation.cu",
+    "csrc/factorized_modulation_backward.cu",
     "csrc/fir_resample.cu",
     "csrc/fourier_features.cu",
     "csrc/fourier_features_at.cu",
+    "csrc/fourier_features_axes.cu",
+    "csrc/fourier_features_backward.cu",
 )
 BINDINGS = (
     "csrc/binding/bias_act.cpp",
     "csrc/binding/factorized_modulation.cpp",
     "csrc/binding/fir_resample.cpp",
     "csrc/binding/fourier_features.cpp",
+    "csrc/binding/fourier_features_at.cpp",
     "csrc/binding/library.cpp",
     "csrc/binding/stream.cpp",
 )

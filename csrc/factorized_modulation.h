@@ -11,7 +11,7 @@
 namespace digan {
 
 // All tensors are contiguous and of one type, float64 or float32.
-struct FactorizedModulationArguments {
+struct FactorizedModulationInputs {
   Number number = Number::kF32;
   int64_t videos = 0;            // B
   int64_t outputs = 0;           // O
@@ -21,29 +21,23 @@ struct FactorizedModulationArguments {
   const void* weight = nullptr;  // [O, I]
   const void* left = nullptr;    // [B, O, R]
   const void* right = nullptr;   // [B, R, I]
-  void* out = nullptr;           // [B, O, I]
+};
+
+struct FactorizedModulationArguments : FactorizedModulationInputs {
+  void* out = nullptr;  // [B, O, I]
 };
 
 cudaError_t launch_factorized_modulation(const FactorizedModulationArguments& arguments,
                                          cudaStream_t stream);
 
-struct FactorizedModulationBackwardArguments {
-  Number number = Number::kF32;
-  int64_t videos = 0;
-  int64_t outputs = 0;
-  int64_t inputs = 0;
-  int64_t rank = 1;
-  bool demodulate = true;
-  const void* grad = nullptr;    // [B, O, I]
-  const void* weight = nullptr;  // [O, I]
-  const void* left = nullptr;    // [B, O, R]
-  const void* right = nullptr;   // [B, R, I]
-  void* du = nullptr;            // workspace [B, O, I], 16-byte aligned; unused, may be null, if
-                                 // not demodulated
-  void* right_parts = nullptr;   // workspace, its size below
-  void* dweight = nullptr;       // [O, I]
-  void* dleft = nullptr;         // [B, O, R]
-  void* dright = nullptr;        // [B, R, I]
+struct FactorizedModulationBackwardArguments : FactorizedModulationInputs {
+  const void* grad = nullptr;   // [B, O, I]
+  void* du = nullptr;           // workspace [B, O, I], 16-byte aligned; unused, may be null, if
+                                // not demodulated
+  void* right_parts = nullptr;  // workspace, its size below
+  void* dweight = nullptr;      // [O, I]
+  void* dleft = nullptr;        // [B, O, R]
+  void* dright = nullptr;       // [B, R, I]
 };
 
 // The size of `right_parts` in numbers. Needs the extents, the number type and the inputs: how

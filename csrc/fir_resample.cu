@@ -19,8 +19,7 @@
 // Taps, flipped and with the gain, are put in shared memory by every block, up to 1024 numbers;
 // larger filters are read from global memory. Moved: x once (rows under two strips come from
 // the caches), out once. Shared memory: 4 KiB of taps (8 in float64); a tile has 70 x 71 numbers,
-// 20 KiB (39 KiB in float64). Registers: strips 80 to 128,
-// tiles 64.
+// 20 KiB (39 KiB in float64). Registers: strips 80 to 128, tiles 64.
 //
 // Rejected: two passes for separable filters (twice the bytes, which bound this op at 4 taps);
 // filters in constant memory (a copy before every launch, not capturable in a graph).
@@ -29,19 +28,12 @@
 
 #include <algorithm>
 
-#include "numbers.cuh"
-#include "platform.cuh"
-#include "vector.cuh"
 #include "widen.cuh"
 
 namespace digan {
 namespace {
 
 constexpr int kThreads = 256;
-
-// The numbers of a 16-byte access.
-template <class T>
-constexpr int kVector = static_cast<int>(16 / sizeof(T));
 
 constexpr int kStrip = 4;  // outputs of a thread
 constexpr int kSharedTaps = 1024;

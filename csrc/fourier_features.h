@@ -1,4 +1,4 @@
-// fourier_features: sines and cosines of space-time phases, on a grid or at points.
+// fourier_features: sines and cosines of space-time phases, on a grid.
 // Formulas and meaning: digan/ops/fourier_features.py.
 
 #pragma once
@@ -12,9 +12,9 @@ namespace digan {
 
 // All tensors are contiguous. `wide` is the type of everything but features and their gradient:
 // float64 or float32.
-struct FourierFeaturesArguments {
+struct FourierFeaturesGrid {
   Number wide = Number::kF32;
-  Number number = Number::kF32;  // of out
+  Number number = Number::kF32;  // of the features and of their gradient
   int64_t videos = 0;            // B
   int64_t frames = 0;            // T
   int64_t height = 0;            // H
@@ -26,26 +26,16 @@ struct FourierFeaturesArguments {
   const void* x = nullptr;       // [W]
   void* rows = nullptr;          // workspace [2, B, T, H, F], of `wide`, 16-byte aligned
   void* columns = nullptr;       // workspace [2, B, W, F], of `wide`, 16-byte aligned
-  void* out = nullptr;           // [B, T, H, W, 2F]
+};
+
+struct FourierFeaturesArguments : FourierFeaturesGrid {
+  void* out = nullptr;  // [B, T, H, W, 2F]
 };
 
 cudaError_t launch_fourier_features(const FourierFeaturesArguments& arguments, cudaStream_t stream);
 
-struct FourierFeaturesBackwardArguments {
-  Number wide = Number::kF32;
-  Number number = Number::kF32;  // of grad
-  int64_t videos = 0;
-  int64_t frames = 0;
-  int64_t height = 0;
-  int64_t width = 0;
-  int64_t frequencies = 0;
+struct FourierFeaturesBackwardArguments : FourierFeaturesGrid {
   const void* grad = nullptr;   // [B, T, H, W, 2F]
-  const void* freq = nullptr;   // [B, F, 2]
-  const void* phase = nullptr;  // [B, T, F]
-  const void* y = nullptr;      // [H]
-  const void* x = nullptr;      // [W]
-  void* rows = nullptr;         // workspaces as above
-  void* columns = nullptr;
   void* phase_parts = nullptr;  // workspaces of `wide`, sizes below
   void* freq_x_parts = nullptr;
   void* freq_y_parts = nullptr;
@@ -70,51 +60,5 @@ FourierFeaturesBackwardSizes fourier_features_backward_sizes(
 
 cudaError_t launch_fourier_features_backward(const FourierFeaturesBackwardArguments& arguments,
                                              cudaStream_t stream);
-
-struct FourierFeaturesAtArguments {
-  Number wide = Number::kF32;
-  Number number = Number::kF32;  // of out
-  int64_t videos = 0;            // B
-  int64_t points = 0;            // N
-  int64_t frequencies = 0;       // F
-  int64_t dimensions = 0;        // d, 1 to 4
-  const void* freq = nullptr;    // [B, F, d]
-  const void* phase = nullptr;   // [B, F]
-  const void* coords = nullptr;  // [B, N, d]
-  void* out = nullptr;           // [B, N, 2F]
-};
-
-cudaError_t launch_fourier_features_at(const FourierFeaturesAtArguments& arguments,
-                                       cudaStream_t stream);
-
-struct FourierFeaturesAtBackwardArguments {
-  Number wide = Number::kF32;
-  Number number = Number::kF32;  // of grad
-  int64_t videos = 0;
-  int64_t points = 0;
-  int64_t frequencies = 0;
-  int64_t dimensions = 0;
-  const void* grad = nullptr;       // [B, N, 2F]
-  const void* freq = nullptr;       // [B, F, d]
-  const void* phase = nullptr;      // [B, F]
-  const void* coords = nullptr;     // [B, N, d]
-  void* frequency_parts = nullptr;  // workspaces of `wide`, sizes below
-  void* coords_parts = nullptr;
-  void* dfreq = nullptr;    // [B, F, d]
-  void* dphase = nullptr;   // [B, F]
-  void* dcoords = nullptr;  // [B, N, d]
-};
-
-struct FourierFeaturesAtBackwardSizes {
-  int64_t frequency_parts = 0;
-  int64_t coords_parts = 0;
-};
-
-// Needs the extents, the number types and `grad`, as above.
-FourierFeaturesAtBackwardSizes fourier_features_at_backward_sizes(
-    const FourierFeaturesAtBackwardArguments& arguments);
-
-cudaError_t launch_fourier_features_at_backward(const FourierFeaturesAtBackwardArguments& arguments,
-                                                cudaStream_t stream);
 
 }  // namespace digan

@@ -20,7 +20,7 @@
 // warp's stores would lie 2F numbers apart); two matrix products on the angles (bmm), which would
 // write them, in float64.
 
-#include "fourier_features.h"
+#include "fourier_features_at.h"
 
 #include "fourier_features_sums.cuh"
 #include "sums.cuh"
@@ -278,8 +278,7 @@ __global__ void __launch_bounds__(kFeatureThreads) fourier_features_at_backward_
   }
 }
 
-template <class Arguments>
-Points points_of(const Arguments& a) {
+Points points_of(const FourierFeaturesPoints& a) {
   return {a.videos, a.points, a.frequencies, static_cast<int>(a.dimensions)};
 }
 
@@ -349,27 +348,18 @@ cudaError_t launch_fourier_features_at_backward(const FourierFeaturesAtBackwardA
     const int64_t part_count = B * cut.point_blocks * F;
     const S* const parts = static_cast<const S*>(a.frequency_parts);
     S* const dfreq = static_cast<S*>(a.dfreq);
-    SumTask<S> tasks[kDimensions + 2] = {};
-    tasks[0] = {parts, static_cast<S*>(a.dphase), B, cut.point_blocks, F, F, 1, 0};
+    SumTask<S, S> tasks[kDimensions + 2] = {};
+    tasks[0] = {parts, static_cast<S*>(a.dphase), B, cut.point_blocks, F, F, 1};
     tasks[1] = {static_cast<const S*>(a.coords_parts),
                 static_cast<S*>(a.dcoords),
                 1,
                 cut.frequencies.tiles,
                 B * points.points * d,
                 0,
-                1,
-                0};
-    if (B * F > 0) {
-      for (int64_t k = 0; k < d; ++k) {
-        tasks[k + 2] = {part_count > 0 ? parts + (k + 1) * part_count : parts,
-                        dfreq + k,
-                        B,
-                        cut.point_blocks,
-                        F,
-                        d * F,
-                        d,
-                        0};
-      }
+                1};
+    for (int64_t k = 0; k < d && B * F > 0; ++k) {
+      const S* const own = part_count > 0 ? parts + (k + 1) * part_count : parts;
+      tasks[k + 2] = {own, dfreq + k, B, cut.point_blocks, F, d * F, d};
     }
     return sum_parts(tasks, stream);
   });

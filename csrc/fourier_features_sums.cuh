@@ -73,12 +73,7 @@ sum_over_positions(S (&value)[V], int lanes, Shared& shared, int buffer) {
 }
 
 // Calls function(S(), G(), vector) with the C++ types of `wide` and `number`, and the vector
-// length as a type's ::value. Returns what it returns.
-template <int V>
-struct VectorOf {
-  static constexpr int value = V;
-};
-
+// length as VectorOf. Returns what it returns.
 template <class Function>
 cudaError_t with_features(Number wide, Number number, int vector, const Function& function) {
   if (wide == Number::kF64) {

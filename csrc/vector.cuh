@@ -9,6 +9,10 @@
 
 namespace digan {
 
+// The numbers of a 16-byte access.
+template <class T>
+constexpr int kVector = static_cast<int>(16 / sizeof(T));
+
 template <class T, int V>
 struct Several {
   T v[V];
@@ -57,6 +61,12 @@ __device__ __forceinline__ void store_several(Global<T> to, const Several<T, V>&
 inline bool is_aligned(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
+
+// A vector length as a type, for generic functions.
+template <int V>
+struct VectorOf {
+  static constexpr int value = V;
+};
 
 inline int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;

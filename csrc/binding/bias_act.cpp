@@ -23,37 +23,52 @@ Pointwise pointwise_of(const std::string& activation,
   return pointwise;
 }
 
-void check_bias(const MaybeTensor& bias, const Tensor& x, int64_t dim) {
-  check(dim >= 0 && dim < x.dim(), "dim must be an axis of x, which has ", x.dim(), ", got ", dim);
-  if (bias) {
-    number_of("bias", *bias);
-    check_sizes("bias", *bias, {x.size(dim)});
-  }
-}
+// What both directions are told alike.
+struct Call {
+  BiasActCall call;
+  MaybeTensor bias;  // as the kernels read it, in x's dtype or in that of sums
 
-// The bias as the kernels read it, in x's dtype or in that of sums. Any other is rounded to x's.
-MaybeTensor readable(const MaybeTensor& bias, ScalarType dtype) {
-  if (!bias) {
-    return bias;
-  }
-  const bool is_wide = bias->scalar_type() == wide_of(dtype);
-  return contiguous(is_wide ? *bias : to_dtype(*bias, dtype));
-}
-
-// Extents around an axis, in the order in which the elements lie.
-template <class Arguments>
-void set_extents(const Tensor& tensor, int64_t dim, Arguments& arguments) {
-  arguments.outer = arguments.inner = 1;
-  arguments.channels = tensor.size(dim);
-  bool passed = false;
-  for (const int64_t axis : outermost_first(sizes_of(tensor), {strides_of(tensor)})) {
-    if (axis == dim) {
-      passed = true;
-    } else {
-      (passed ? arguments.inner : arguments.outer) *= tensor.size(axis);
+  // `first` is the tensor of the shape and dtype of all others, `first_name` its name.
+  Call(const char* first_name,
+       const Tensor& first,
+       const MaybeTensor& given,
+       const std::string& activation,
+       double alpha,
+       double gain,
+       const std::optional<double>& clamp,
+       int64_t dim) {
+    call.number = number_of(first_name, first);
+    call.pointwise = pointwise_of(activation, alpha, gain, clamp);
+    check(dim >= 0 && dim < first.dim(), "dim must be an axis of x, which has ", first.dim(),
+          ", got ", dim);
+    if (!given) {
+      return;
     }
+    number_of("bias", *given);
+    check_sizes("bias", *given, {first.size(dim)});
+    // A third dtype is rounded to x's.
+    const ScalarType own = first.scalar_type();
+    call.bias_is_wide = given->scalar_type() == wide_of(own) && wide_of(own) != own;
+    bias = contiguous(call.bias_is_wide ? *given : to_dtype(*given, own));
   }
-}
+
+  // With the extents around an axis, in the order in which the elements of `dense` lie.
+  BiasActCall given_to(Launch& launch, const Tensor& dense, int64_t dim) const {
+    BiasActCall given = call;
+    given.bias = launch.in("bias", bias);
+    given.outer = given.inner = 1;
+    given.channels = dense.size(dim);
+    bool passed = false;
+    for (const int64_t axis : outermost_first(sizes_of(dense), {strides_of(dense)})) {
+      if (axis == dim) {
+        passed = true;
+      } else {
+        (passed ? given.inner : given.outer) *= dense.size(axis);
+      }
+    }
+    return given;
+  }
+};
 
 }  // namespace
 
@@ -64,18 +79,12 @@ Tensor bias_act(const Tensor& x,
                 double gain,
                 const std::optional<double>& clamp,
                 int64_t dim) {
-  BiasActArguments arguments;
-  arguments.number = number_of("x", x);
-  arguments.pointwise = pointwise_of(activation, alpha, gain, clamp);
-  check_bias(bias, x, dim);
+  const Call call("x", x, bias, activation, alpha, gain, clamp, dim);
   const Tensor out = empty_like(x);
   Launch launch("bias_act", x);
   const Tensor dense = laid_out_as(x, out);
-  const MaybeTensor read = readable(bias, x.scalar_type());
-  set_extents(out, dim, arguments);
+  BiasActArguments arguments{call.given_to(launch, out, dim)};
   arguments.x = launch.in("x", dense);
-  arguments.bias = launch.in("bias", read);
-  arguments.bias_is_wide = read && read->scalar_type() != x.scalar_type();
   arguments.out = launch.out("out", out);
   launch.check(launch_bias_act(arguments, launch.stream()));
   return out;
@@ -90,18 +99,14 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad,
                                              double gain,
                                              const std::optional<double>& clamp,
                                              int64_t dim) {
-  BiasActBackwardArguments arguments;
-  arguments.number = number_of("grad", grad);
-  arguments.pointwise = pointwise_of(activation, alpha, gain, clamp);
+  const Call call("grad", grad, bias, activation, alpha, gain, clamp, dim);
   check(x || out, "x or out must be given, got neither");
-  const Activation kind = arguments.pointwise.activation;
+  const Activation kind = call.call.pointwise.activation;
   check(!out || slope_from_output(kind, alpha, gain), "out tells no slope of ", activation,
         " with alpha ", alpha, " and gain ", gain);
   const char* name = out ? "out" : "x";
   const Tensor& kept = out ? *out : *x;
-  check_bias(bias, grad, dim);
-  check_sizes(name, kept, sizes_of(grad));
-  check_dtype(name, kept, grad.scalar_type());
+  check_like(name, kept, sizes_of(grad), grad.scalar_type());
 
   // The strides that PyTorch's operations give the formula's result.
   std::vector<Sizes> leading = {strides_of(grad), strides_of(kept)};
@@ -116,13 +121,10 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad,
   Launch launch("bias_act_backward", grad);
   const Tensor dense_grad = laid_out_as(grad, dx);
   const Tensor dense_kept = laid_out_as(kept, dx);
-  const MaybeTensor read = readable(bias, grad.scalar_type());
-  set_extents(dx, dim, arguments);
+  BiasActBackwardArguments arguments{call.given_to(launch, dx, dim)};
   arguments.grad = launch.in("grad", dense_grad);
   arguments.kept = launch.in(name, dense_kept);
   arguments.kept_is_output = out.has_value();
-  arguments.bias = launch.in("bias", read);
-  arguments.bias_is_wide = read && read->scalar_type() != grad.scalar_type();
   arguments.dx = launch.out("dx", dx);
   if (!bias) {
     launch.check(launch_bias_act_backward(arguments, launch.stream()));
@@ -131,7 +133,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad,
   if (grad.numel() == 0) {
     return {dx, torch::stable::new_zeros(grad, {bias->numel()}, bias->scalar_type())};
   }
-  const Tensor dbias = empty(grad, {bias->numel()}, read->scalar_type());
+  const Tensor dbias = empty(grad, {bias->numel()}, call.bias->scalar_type());
   const ScalarType wide = wide_of(grad.scalar_type());
   const int64_t bytes_of_sum = wide == ScalarType::Double ? 8 : 4;
   const Tensor workspace = empty(grad, {bias_act_workspace(arguments) / bytes_of_sum}, wide);

@@ -10,39 +10,36 @@ namespace {
 // weight, left and right, checked and contiguous.
 struct Inputs {
   Tensor weight, left, right;
-  Number number;
-  int64_t videos, outputs, inputs, rank;
+  FactorizedModulationInputs call;
 
-  Inputs(const char* op, const Tensor& weight, const Tensor& left, const Tensor& right)
+  Inputs(const char* op,
+         const Tensor& weight,
+         const Tensor& left,
+         const Tensor& right,
+         bool demodulate)
       : weight(contiguous(weight)), left(contiguous(left)), right(contiguous(right)) {
-    number = number_of("weight", weight);
-    check(number == Number::kF64 || number == Number::kF32, op,
-          ": weight must be float64 or float32, got ",
-          torch::headeronly::toString(weight.scalar_type()));
+    call.number = wide_number_of(op, "weight", weight);
+    call.demodulate = demodulate;
     check_rank("weight", weight, 2);
     check_rank("left", left, 3);
     check_rank("right", right, 3);
-    outputs = weight.size(0);
-    inputs = weight.size(1);
-    videos = left.size(0);
-    rank = left.size(2);
-    check(rank >= 1, "left must be [B, O, R] with R at least 1, got ", text(sizes_of(left)));
-    check_sizes("left", left, {videos, outputs, rank});
-    check_sizes("right", right, {videos, rank, inputs});
-    check_dtype("left", left, weight.scalar_type());
-    check_dtype("right", right, weight.scalar_type());
+    call.outputs = weight.size(0);
+    call.inputs = weight.size(1);
+    call.videos = left.size(0);
+    call.rank = left.size(2);
+    check(call.rank >= 1, "left must be [B, O, R] with R at least 1, got ", text(sizes_of(left)));
+    check_like("left", left, {call.videos, call.outputs, call.rank}, weight.scalar_type());
+    check_like("right", right, {call.videos, call.rank, call.inputs}, weight.scalar_type());
   }
 
-  template <class Arguments>
-  void give(Launch& launch, Arguments& arguments) const {
-    arguments.number = number;
-    arguments.videos = videos;
-    arguments.outputs = outputs;
-    arguments.inputs = inputs;
-    arguments.rank = rank;
-    arguments.weight = launch.in("weight", weight);
-    arguments.left = launch.in("left", left);
-    arguments.right = launch.in("right", right);
+  Sizes matrices() const { return {call.videos, call.outputs, call.inputs}; }
+
+  FactorizedModulationInputs given_to(Launch& launch) const {
+    FactorizedModulationInputs given = call;
+    given.weight = launch.in("weight", weight);
+    given.left = launch.in("left", left);
+    given.right = launch.in("right", right);
+    return given;
   }
 };
 
@@ -52,12 +49,10 @@ Tensor factorized_modulation(const Tensor& weight,
                              const Tensor& left,
                              const Tensor& right,
                              bool demodulate) {
-  const Inputs inputs("factorized_modulation", weight, left, right);
-  const Tensor out = empty(weight, {inputs.videos, inputs.outputs, inputs.inputs});
+  const Inputs inputs("factorized_modulation", weight, left, right, demodulate);
+  const Tensor out = empty(weight, inputs.matrices());
   Launch launch("factorized_modulation", weight);
-  FactorizedModulationArguments arguments;
-  inputs.give(launch, arguments);
-  arguments.demodulate = demodulate;
+  FactorizedModulationArguments arguments{inputs.given_to(launch)};
   arguments.out = launch.out("out", out);
   launch.check(launch_factorized_modulation(arguments, launch.stream()));
   return out;
@@ -68,20 +63,16 @@ std::tuple<Tensor, Tensor, Tensor> factorized_modulation_backward(const Tensor& 
                                                                   const Tensor& left,
                                                                   const Tensor& right,
                                                                   bool demodulate) {
-  const Inputs inputs("factorized_modulation_backward", weight, left, right);
-  const Sizes matrices = {inputs.videos, inputs.outputs, inputs.inputs};
-  check_sizes("grad", grad, matrices);
-  check_dtype("grad", grad, weight.scalar_type());
+  const Inputs inputs("factorized_modulation_backward", weight, left, right, demodulate);
+  check_like("grad", grad, inputs.matrices(), weight.scalar_type());
   const Tensor grad_here = contiguous(grad);
   Launch launch("factorized_modulation_backward", weight);
-  FactorizedModulationBackwardArguments arguments;
-  inputs.give(launch, arguments);
-  arguments.demodulate = demodulate;
+  FactorizedModulationBackwardArguments arguments{inputs.given_to(launch)};
   arguments.grad = launch.in("grad", grad_here);
 
   MaybeTensor du;
   if (demodulate) {
-    du = empty(weight, matrices);
+    du = empty(weight, inputs.matrices());
   }
   const Tensor right_parts = empty(weight, {factorized_modulation_right_parts(arguments)});
   const Tensor dweight = empty(weight, sizes_of(weight));

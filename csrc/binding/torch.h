@@ -96,6 +96,14 @@ inline Number number_of(const char* name, const Tensor& tensor) {
   return number_of(name, tensor.scalar_type());
 }
 
+// The types of ops that have no 16-bit form of `tensor`.
+inline Number wide_number_of(const char* op, const char* name, const Tensor& tensor) {
+  const Number number = number_of(name, tensor);
+  check(number == Number::kF64 || number == Number::kF32, op, ": ", name,
+        " must be float64 or float32, got ", torch::headeronly::toString(tensor.scalar_type()));
+  return number;
+}
+
 // The dtype of sums: float32 for float32, bfloat16 and float16, float64 for float64.
 inline ScalarType wide_of(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
@@ -133,6 +141,14 @@ inline void check_rank(const char* name, const Tensor& tensor, int64_t rank) {
 inline void check_dtype(const char* name, const Tensor& tensor, ScalarType dtype) {
   check(tensor.scalar_type() == dtype, name, " must be ", torch::headeronly::toString(dtype),
         ", got ", torch::headeronly::toString(tensor.scalar_type()));
+}
+
+inline void check_like(const char* name,
+                       const Tensor& tensor,
+                       const Sizes& wanted,
+                       ScalarType dtype) {
+  check_sizes(name, tensor, wanted);
+  check_dtype(name, tensor, dtype);
 }
 
 // Objects and not functions: for those, torch::stable's of the same name would be found too.

@@ -15,6 +15,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "element.h"
+
 namespace emu {
 
 enum class Access {
@@ -55,9 +57,6 @@ void check_write(const Region* region, const char* at, int bytes);
 void mark_written(const void* begin, size_t bytes);
 
 template <class T>
-class GlobalElement;
-
-template <class T>
 class Global {
  public:
   using Value = std::remove_const_t<T>;
@@ -90,7 +89,7 @@ class Global {
     if constexpr (std::is_const_v<T>) {
       return moved(n).read();
     } else {
-      return GlobalElement<T>(moved(n));
+      return Element<Global<T>, T>(moved(n));
     }
   }
   auto operator*() const { return (*this)[0]; }
@@ -119,28 +118,6 @@ class Global {
 
   T* at_ = nullptr;
   const Region* region_ = nullptr;
-};
-
-template <class T>
-class GlobalElement {
- public:
-  explicit GlobalElement(Global<T> at) : at_(at) {}
-  GlobalElement(const GlobalElement&) = default;
-  operator T() const { return at_.read(); }
-  const GlobalElement& operator=(const T& value) const {
-    at_.write(value);
-    return *this;
-  }
-  const GlobalElement& operator=(const GlobalElement& other) const {
-    return *this = static_cast<T>(other);
-  }
-  const GlobalElement& operator+=(const T& value) const { return *this = at_.read() + value; }
-  const GlobalElement& operator-=(const T& value) const { return *this = at_.read() - value; }
-  const GlobalElement& operator*=(const T& value) const { return *this = at_.read() * value; }
-  Global<T> operator&() const { return at_; }
-
- private:
-  Global<T> at_;
 };
 
 }  // namespace emu

@@ -127,13 +127,17 @@ def _write(files: Sequence[Path], place: Path, dropped: set[tuple[str, int]]) ->
 
 def ops_of(file: str) -> list[str]:
     """The ops to try for a fault in a file, the likeliest first."""
-    every = ["bias_act", "fir_resample", "factorized_modulation", "fourier_features"]
-    every.append("fourier_features_at")
-    users = [op for op in every if (CSRC / f"{op}.cu").exists()]
-    own = Path(file).stem
-    if own in users:
-        return [own]
-    return [op for op in users if file in includes(CSRC / f"{op}.cu")] or users
+    every = ["bias_act", "fir_resample", "factorized_modulation"]
+    every += ["fourier_features_at", "fourier_features"]
+    stem = Path(file).stem
+    own = [op for op in every if stem == op or stem.startswith(f"{op}_")]
+    if own and file.endswith(".cu"):
+        return own[:1]  # the longest name that the file's begins with
+
+    def uses(op: str) -> bool:
+        return any(file in includes(path) for path in CSRC.glob(f"{op}*.cu"))
+
+    return [op for op in every if uses(op)] or every
 
 
 def try_op(name: str) -> None:

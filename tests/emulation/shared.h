@@ -11,6 +11,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "element.h"
+
 namespace emu {
 
 // What is known of an element; epochs are 0 for never in this block.
@@ -41,9 +43,6 @@ void count_shared(SharedStorage& storage, int64_t element, int bytes, bool write
 void check_shared_alignment(SharedStorage& storage, int64_t element, int bytes);
 
 template <class T>
-class SharedElement;
-
-template <class T>
 class Shared {
  public:
   using Value = std::remove_const_t<T>;
@@ -65,7 +64,7 @@ class Shared {
     if constexpr (std::is_const_v<T>) {
       return (*this + n).read();
     } else {
-      return SharedElement<T>(*this + n);
+      return Element<Shared<T>, T>(*this + n);
     }
   }
   auto operator*() const { return (*this)[0]; }
@@ -90,28 +89,6 @@ class Shared {
  private:
   SharedStorage* storage_ = nullptr;
   int64_t element_ = 0;
-};
-
-template <class T>
-class SharedElement {
- public:
-  explicit SharedElement(Shared<T> at) : at_(at) {}
-  SharedElement(const SharedElement&) = default;
-  operator T() const { return at_.read(); }
-  const SharedElement& operator=(const T& value) const {
-    at_.write(value);
-    return *this;
-  }
-  const SharedElement& operator=(const SharedElement& other) const {
-    return *this = static_cast<T>(other);
-  }
-  const SharedElement& operator+=(const T& value) const { return *this = at_.read() + value; }
-  const SharedElement& operator-=(const T& value) const { return *this = at_.read() - value; }
-  const SharedElement& operator*=(const T& value) const { return *this = at_.read() * value; }
-  Shared<T> operator&() const { return at_; }
-
- private:
-  Shared<T> at_;
 };
 
 // A shared array is one object for all threads, as its blocks run one after another.

@@ -63,9 +63,12 @@ inline unsigned vote(const char* name, unsigned mask, bool value, Where where) {
   return mine.result;
 }
 
-// Where a source lies outside the lane's segment of `width`, the lane gets its own value.
-inline int lane_within(int source, int lane, int width) {
-  return source / width == lane / width && source >= 0 ? source : lane;
+// Where a source lies outside of the caller's segment of `width` lanes, it gets its own value.
+template <class T>
+T shuffle_within(const char* name, unsigned mask, T value, int source, int width, Where where) {
+  const int lane = self->lane;
+  const bool inside = source >= 0 && source / width == lane / width;
+  return shuffle(name, mask, value, inside ? source : lane, where);
 }
 
 }  // namespace emu
@@ -84,9 +87,8 @@ T __shfl_xor_sync(unsigned mask,
                   int lane_mask,
                   int width = 32,
                   emu::Where where = emu::Where::current()) {
-  const int lane = emu::self->lane;
-  const int from = emu::lane_within(lane ^ lane_mask, lane, width);
-  return emu::shuffle("__shfl_xor_sync", mask, value, from, where);
+  return emu::shuffle_within("__shfl_xor_sync", mask, value, emu::self->lane ^ lane_mask, width,
+                             where);
 }
 
 template <class T>
@@ -95,9 +97,8 @@ T __shfl_down_sync(unsigned mask,
                    unsigned delta,
                    int width = 32,
                    emu::Where where = emu::Where::current()) {
-  const int lane = emu::self->lane;
-  const int from = emu::lane_within(lane + static_cast<int>(delta), lane, width);
-  return emu::shuffle("__shfl_down_sync", mask, value, from, where);
+  return emu::shuffle_within("__shfl_down_sync", mask, value,
+                             emu::self->lane + static_cast<int>(delta), width, where);
 }
 
 template <class T>
@@ -106,9 +107,8 @@ T __shfl_up_sync(unsigned mask,
                  unsigned delta,
                  int width = 32,
                  emu::Where where = emu::Where::current()) {
-  const int lane = emu::self->lane;
-  const int from = emu::lane_within(lane - static_cast<int>(delta), lane, width);
-  return emu::shuffle("__shfl_up_sync", mask, value, from, where);
+  return emu::shuffle_within("__shfl_up_sync", mask, value,
+                             emu::self->lane - static_cast<int>(delta), width, where);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int value, emu::Where where = emu::Where::current()) {
