@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from digan.ops import _registry
 from digan.ops._check import check_floating
+from digan.ops._tiles import on_cpu
 
 
 def _pair(name: str, value: int | Sequence[int]) -> list[int]:
@@ -18,6 +19,24 @@ def _pair(name: str, value: int | Sequence[int]) -> list[int]:
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"{name} must be a positive integer or two [x, y], got {value}")
     return pair
+
+
+def _check_taps(filter: Tensor) -> None:
+    """One or two axes, at least one tap, and finite where the numbers can be seen at no cost."""
+    if filter.dim() not in (1, 2):
+        raise ValueError(f"filter must be [K] or [Ky, Kx], got {list(filter.shape)}")
+    if filter.numel() == 0:
+        raise ValueError(f"filter must have at least one tap, got {list(filter.shape)}")
+    if filter.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    try:
+        taps = filter.detach()
+        finite = bool(torch.isfinite(taps).all())
+    except RuntimeError:  # a tracer's stand-in, which has no numbers
+        return
+    if not finite:
+        bad = taps[~torch.isfinite(taps)][0].item()
+        raise ValueError(f"filter must have finite taps, got {bad}")
 
 
 def fir_resample(
@@ -42,7 +61,9 @@ def fir_resample(
 
     Args:
         x: float64, float32, bfloat16 or float16, any strides; channels-last stays so.
-        filter: taps, applied as a true convolution; 1-D filters act on both axes.
+        filter: taps, applied as a true convolution; 1-D filters act on both axes. They must be
+            finite. That is checked where it costs nothing, on filters in CPU memory; a filter on
+            a GPU is taken as it is, since looking at it would wait for the GPU.
         up, down: factors, one or two [x, y].
         padding: zeros on every side, one, two [x, y] or four [x0, x1, y0, y1] numbers.
         gain: factor of the filter as a whole.
@@ -50,7 +71,7 @@ def fir_resample(
         impl: `auto`, `fused` or `reference`, see `digan.ops`.
 
     Raises:
-        ValueError: wrong shape, or an output with no sample.
+        ValueError: wrong shape, an output with no sample, or a tap that is not finite.
         OpUnavailableError: `impl="fused"` without kernels.
 
     No gradient flows to the filter.
@@ -58,8 +79,8 @@ def fir_resample(
     check_floating(x=x, filter=filter)
     if x.dim() != 4:
         raise ValueError(f"x must be [N, C, H, W], got {list(x.shape)}")
-    if filter is not None and filter.dim() not in (1, 2):
-        raise ValueError(f"filter must be [K] or [Ky, Kx], got {list(filter.shape)}")
+    if filter is not None:
+        _check_taps(filter)
     up, down = _pair("up", up), _pair("down", down)
     pad = [padding] * 4 if isinstance(padding, int) else list(padding)
     if len(pad) == 2:
@@ -180,15 +201,35 @@ def _one_convolution(
     if down == [1, 1] and min(crop) >= 0 and 0 <= extra[0] < up[1] and 0 <= extra[1] < up[0]:
         taps = taps.flip([0, 1]) if flip_filter else taps
         weight = (taps * gain).to(x.dtype).expand(channels, 1, *taps.shape)
-        return functional.conv_transpose2d(
-            x,
-            weight,
-            stride=[up[1], up[0]],
-            padding=crop,
-            output_padding=extra,
-            groups=channels,
-        )
+        return _transposed(x, weight, [up[1], up[0]], crop, extra)
     return None
+
+
+def _transposed(
+    x: Tensor, weight: Tensor, stride: list[int], crop: list[int], extra: list[int]
+) -> Tensor:
+    """A transposed convolution, channel by channel.
+
+    oneDNN has only slow loops for it in 16 bits (ten times slower than in float32), so these
+    go through float32, one image at a time so that the wide copy stays small.
+    """
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return functional.conv_transpose2d(
+            x, weight, stride=stride, padding=crop, output_padding=extra, groups=x.shape[1]
+        )
+
+    if not on_cpu(x) or x.dtype not in (torch.bfloat16, torch.float16):
+        return convolve(x, weight)
+    out, wide = None, weight.float()
+    for index, image in enumerate(x.split(1)):
+        made = convolve(image.float(), wide)
+        if out is None:
+            size = [x.shape[0], *made.shape[1:]]
+            out = torch.empty(size, dtype=x.dtype, memory_format=_layout(x))
+        out[index] = made[0]
+    assert out is not None  # x has elements
+    return out
 
 
 def _kernel(x: Tensor, filter: Tensor | None, *arguments: Any) -> Tensor:
@@ -222,6 +263,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (filter,) = ctx.saved_tensors
+    if 0 in ctx.size:  # an image without pixels: no filter fits in what its gradient would be
+        return grad.new_zeros(ctx.size), None, None, None, None, None, None
     up, down, pad, flip, gain = ctx.arguments
     kx, ky = _taps(filter)
     (h, w), (out_h, out_w) = ctx.size[2:], grad.shape[2:]
