@@ -30,7 +30,7 @@ class Case:
     sizes: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     absent: tuple[str, ...] = ()  # optional inputs that are left out
-    layout: str = "contiguous"  # or cut, transposed, channels_last: see `laid_out`
+    layout: str = "contiguous"  # or one of `laid_out`
     low: bool = True  # tried in bfloat16 and float16 too
 
     def __str__(self) -> str:
@@ -83,7 +83,8 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
     """The same values with other strides.
 
     `cut` takes every second element of a larger tensor full of NaN, so that reading beside
-    the view shows; `transposed` has the last axis slowest.
+    the view shows; `transposed` has the last axis slowest; `shifted` is contiguous and begins
+    one element behind a multiple of 16 bytes, so that no access of 16 bytes fits.
     """
     if layout == "cut" and tensor.dim():
         larger = tensor.new_full([2 * size + 1 for size in tensor.shape], math.nan)
@@ -91,6 +92,9 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
         return view.copy_(tensor)
     if layout == "transposed" and tensor.dim() > 1:
         return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    if layout == "shifted":
+        larger = tensor.new_full([tensor.numel() + 1], math.nan)
+        return larger[1:].view(tensor.shape).copy_(tensor)
     if layout == "channels_last" and tensor.dim() == 4:
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor
@@ -169,8 +173,14 @@ BIAS_ACT = Op(
         _case("slow_sine", {"activation": "sine", "alpha": 1.5}, shape=(2, 8, 5)),
         *(_case(f"{name}_gain_clamp", {"activation": name, "gain": 1.2, "clamp": 1.1},
                 shape=(3, 5, 4)) for name in OTHERS),
+        _case("unaligned", CLAMPED, shape=(2, 24, 5, 4), layout="shifted"),
+        # One number a thread and more numbers than 1,024 blocks have threads.
+        _case("planes_beyond_a_full_grid", LRELU, shape=(3, 5, 133, 133), layout="shifted",
+              low=False),
+        _case("rows_beyond_a_full_grid", LRELU, shape=(6630, 40), layout="shifted", low=False),
         _case("no_videos", LRELU, shape=(0, 5, 4, 4)),
         _case("no_channels", LRELU, shape=(3, 0, 4)),
+        _case("no_pixels", LRELU, shape=(3, 5, 0, 4)),
     ),
     wide=frozenset({"bias"}),
     pre_activation=oracles.bias_act_sum,
@@ -206,7 +216,19 @@ FIR_RESAMPLE = Op(
         _case("identity", shape=(2, 3, 4, 5), filter=(1,), absent=("filter",)),
         _case("one_pixel", {"up": 2, "padding": [2, 1, 2, 1]}, shape=(1, 1, 1, 1), filter=(4,)),
         _case("uneven_down_loses_a_row", {"down": 3}, shape=(1, 2, 10, 11), filter=(3, 3)),
+        # Tiles of 32 x 32 outputs, whole ones and cut ones.
+        _case("tiles_up2", {"up": 2, "padding": [2, 1, 2, 1], "gain": 4.0}, shape=(1, 2, 19, 18),
+              filter=(4,)),
+        _case("tiles_down2", {"down": 2, "padding": 1}, shape=(2, 1, 70, 67), filter=(4,)),
+        _case("tiles_unaligned", {"padding": [3, 1, 0, 2]}, shape=(1, 2, 34, 33), filter=(3, 5),
+              layout="shifted"),
+        _case("several_blocks_channels_last", {"padding": [2, 1, 2, 1]}, shape=(2, 24, 9, 23),
+              filter=(4,), layout="channels_last"),
+        # 1,056 taps, and a block's table holds 1,024.
+        _case("more_taps_than_the_table", shape=(1, 2, 34, 34), filter=(33, 32), low=False),
         _case("no_images", {"up": 2, "padding": 2}, shape=(0, 3, 4, 4), filter=(4,)),
+        _case("no_rows", {"up": 2, "padding": 2}, shape=(2, 3, 0, 4), filter=(4,)),
+        _case("no_columns", {"padding": 2}, shape=(2, 3, 4, 0), filter=(4, 3)),
         _case("no_channels", {"down": 2, "padding": 1}, shape=(2, 0, 4, 4), filter=(4,)),
     ),
     wide=frozenset({"filter"}),
@@ -228,8 +250,15 @@ FACTORIZED_MODULATION = Op(
         _case("a_warp_cut", B=2, O=32, I=32, R=10, layout="cut"),
         _case("above_a_warp_transposed", B=2, O=33, I=31, R=4, layout="transposed"),
         _case("to_rgb", {"demodulate": False}, B=2, O=3, I=64, R=3),
+        _case("unaligned", B=2, O=5, I=8, R=4, layout="shifted"),
+        # Ranks are taken 16 at a time, rows of up to 1,024 numbers at once.
+        _case("seventeen_ranks", B=2, O=6, I=8, R=17),
+        _case("thirty_five_ranks", B=1, O=9, I=7, R=35),
+        _case("rows_longer_than_a_block", B=1, O=5, I=1028, R=3),
+        _case("long_rows_of_many_ranks", {"demodulate": False}, B=1, O=3, I=259, R=18),
         _case("no_videos", B=0, O=4, I=3, R=2),
         _case("no_outputs", B=2, O=0, I=3, R=2),
+        _case("no_inputs", B=2, O=4, I=0, R=2),
     ),
 )
 
@@ -245,6 +274,7 @@ MODULATED_LINEAR = Op(
         _case("below_a_warp", LRELU, B=2, I=31, O=33, rows=(1, 5, 7)),
         _case("a_warp_cut", CLAMPED, B=2, I=32, O=32, rows=(2, 3, 5), layout="cut"),
         _case("above_a_warp_transposed", LRELU, B=3, I=33, O=31, rows=(11,), layout="transposed"),
+        _case("unaligned", LRELU, B=2, I=16, O=8, rows=(5, 3), layout="shifted"),
         _case("to_rgb_linear_clamp", {"gain": 0.7, "clamp": 1.3}, B=2, I=64, O=3, rows=(1, 4, 4)),
         _case("one_pixel", LRELU, B=1, I=1, O=1, rows=(1, 1, 1), low=False),
         _case("no_row_axis", LRELU, B=3, I=8, O=7, rows=()),
@@ -262,6 +292,7 @@ MODULATED_LINEAR = Op(
         _case("no_videos", LRELU, B=0, I=4, O=3, rows=(2, 3)),
         _case("no_rows", {"activation": "gelu"}, B=2, I=4, O=3, rows=(2, 0, 3)),
         _case("no_inputs", LRELU, B=2, I=0, O=3, rows=(2, 3), low=False),
+        _case("no_outputs", LRELU, B=2, I=3, O=0, rows=(2, 3), low=False),
     ),
     wide=frozenset({"bias"}),
     scale=lambda name, shape: shape[-1] ** -0.5 if name == "weight" and shape[-1] else 1.0,
@@ -285,9 +316,14 @@ FOURIER_FEATURES = Op(
         _case("one_pixel", B=1, T=1, H=1, W=1, F=1),
         _case("one_row", B=2, T=2, H=1, W=9, F=4),
         _case("one_column", B=2, T=2, H=9, W=1, F=4),
+        _case("unaligned", B=1, T=2, H=3, W=4, F=8, layout="shifted"),
+        _case("several_blocks_of_columns", B=1, T=1, H=5, W=130, F=32),
+        _case("several_blocks_of_rows", B=2, T=2, H=13, W=3, F=8),
+        _case("several_blocks_of_frequencies", B=1, T=1, H=2, W=3, F=296),
         _case("no_videos", B=0, T=2, H=3, W=4, F=5),
         _case("no_frames", B=2, T=0, H=3, W=4, F=5),
         _case("no_rows", B=2, T=2, H=0, W=4, F=5),
+        _case("no_columns", B=2, T=2, H=3, W=0, F=5),
         _case("no_frequencies", B=2, T=2, H=3, W=4, F=0),
     ),
     wide=frozenset({"freq", "phase", "y", "x"}),
@@ -305,8 +341,12 @@ FOURIER_FEATURES_AT = Op(
         _case("in_space_cut", B=2, N=7, F=32, d=3, layout="cut"),
         _case("in_space_time_transposed", B=3, N=5, F=33, d=4, layout="transposed"),
         _case("one_point", B=1, N=1, F=1, d=2),
+        _case("unaligned", B=2, N=5, F=8, d=2, layout="shifted"),
+        _case("several_blocks_of_points", B=2, N=300, F=8, d=2),
+        _case("several_blocks_of_frequencies", B=1, N=5, F=296, d=3),
         _case("no_videos", B=0, N=4, F=5, d=3),
         _case("no_points", B=2, N=0, F=5, d=3),
+        _case("no_frequencies", B=2, N=3, F=0, d=2),
     ),
     wide=frozenset({"freq", "phase", "coords"}),
     scale=_grid_scale,
@@ -328,6 +368,7 @@ COORD_LINEAR = Op(
         _case("a_warp_cut", CLAMPED, B=1, T=2, H=4, W=2, F=32, O=32, layout="cut"),
         _case("above_a_warp_transposed", LRELU, B=2, T=2, H=2, W=4, F=33, O=31,
               layout="transposed"),
+        _case("unaligned", LRELU, **_GRID, layout="shifted"),
         # The relative error of one number is luck, hence not in low precision.
         _case("one_pixel", LRELU, B=1, T=1, H=1, W=1, F=1, O=1, absent=("skip",), low=False),
         _case("one_cell_of_skip", LRELU, B=1, T=1, H=2, W=2, F=4, O=3),
@@ -339,6 +380,7 @@ COORD_LINEAR = Op(
         _case("no_videos", LRELU, B=0, T=2, H=4, W=2, F=3, O=5),
         _case("no_frames", LRELU, B=2, T=0, H=4, W=2, F=3, O=5),
         _case("no_columns", LRELU, B=2, T=2, H=4, W=0, F=3, O=5),
+        _case("no_frequencies", LRELU, B=2, T=2, H=4, W=2, F=0, O=5, low=False),
     ),
     wide=frozenset({"freq", "phase", "y", "x", "bias"}),
     scale=lambda name, shape: (

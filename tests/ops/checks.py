@@ -79,8 +79,16 @@ def backends_of(op: Op) -> list[Any]:
     return found
 
 
-def each_backend(op: Op) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("backend", backends_of(op))
+def each_backend(*ops: Op) -> pytest.MarkDecorator:
+    """`backend` of one op, or `op` and `backend` of several."""
+    if len(ops) == 1:
+        return pytest.mark.parametrize("backend", backends_of(ops[0]))
+    runs = [
+        pytest.param(op, *b.values, id=f"{op.name}-{b.id}", marks=b.marks)
+        for op in ops
+        for b in backends_of(op)
+    ]
+    return pytest.mark.parametrize(("op", "backend"), runs)
 
 
 def each_case(

@@ -57,7 +57,7 @@ def test_every_op_has_cases():
         names = [case.name for case in op.cases]
         assert len(set(names)) == len(names)
         assert any(checks.is_empty(op, case) for case in op.cases)
-        assert {"cut", "transposed"} <= {case.layout for case in op.cases}
+        assert {"cut", "transposed", "shifted"} <= {case.layout for case in op.cases}
 
 
 @each_op

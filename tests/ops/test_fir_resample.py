@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from digan import ops
 from tests.op_cases import FIR_RESAMPLE as OP
@@ -14,6 +15,7 @@ from tests.op_cases import LOW, Case, relative_error
 from tests.ops import checks
 from tests.ops.checks import each_backend, each_case
 
+BAD_TAPS = torch.tensor([1.0, 3.0, float("nan"), 1.0])
 WIDE = (torch.float64, torch.float32)
 # The paddings are those of the original's upsample2d, downsample2d and filter2d for 4 taps.
 GOLDEN_ARGUMENTS = {
@@ -147,6 +149,52 @@ def test_every_original_case_is_tried(golden_file):
 # ---------------------------------------------------------------- conventions
 
 
+@each_backend(OP)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_taps_that_are_not_finite(dtype, backend):
+    """Refused in CPU memory before any kernel runs, where finite taps of every size pass."""
+    x = torch.randn(1, 2, 8, 8, device=backend.device)
+    if backend.device == "cpu":
+        with pytest.raises(ValueError, match="filter must have finite taps, got nan"):
+            ops.fir_resample(x, BAD_TAPS.to(dtype), impl=backend.impl)
+    largest = torch.full((1,), torch.finfo(dtype).max, dtype=dtype, device=backend.device)
+    out = ops.fir_resample(x.double(), largest.double(), impl=backend.impl)
+    assert out.isfinite().all()
+
+
+def test_taps_are_not_looked_at_by_a_tracer():
+    """Fake tensors and mapped ones have no numbers; compiled graphs would break."""
+    x, taps = torch.randn(3, 2, 8, 8), torch.randn(3, 4)
+    with FakeTensorMode():
+        assert ops.fir_resample(torch.empty(1, 2, 8, 8), torch.empty(4)).shape == (1, 2, 5, 5)
+    mapped = torch.vmap(lambda image, row: ops.fir_resample(image[None], row, impl="reference")[0])
+    one = ops.fir_resample(x[1:2], taps[1], impl="reference")[0]
+    assert relative_error(mapped(x, taps)[1], one) < 1e-5
+    torch._dynamo.reset()
+    compiled = torch.compile(ops.fir_resample, fullgraph=True, backend="aot_eager")
+    assert relative_error(compiled(x, taps[0]), ops.fir_resample(x, taps[0])) < 1e-6
+
+
+@each_backend(OP)
+def test_more_separable_taps_than_the_table(backend):
+    """513 for rows and as many for columns; the table of a block holds 1,024 numbers."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, generator=generator).to(backend.device)
+    taps = torch.randn(513, dtype=torch.float64, generator=generator).to(backend.device)
+    x.requires_grad_()
+    out = ops.fir_resample(x, taps, padding=256, impl=backend.impl)
+    # Output and image are alike in size: sample i meets output o through tap 256 + o - i.
+    rows, columns = (
+        torch.stack([taps[256 + o - torch.arange(n)] for o in range(n)]) for n in (3, 4)
+    )
+    truth = rows @ x @ columns.T
+    grad = torch.randn(out.shape, dtype=torch.float64, generator=generator).to(backend.device)
+    assert out.shape == truth.shape
+    assert relative_error(out, truth) < 1e-12
+    (found,), (expected,) = (torch.autograd.grad(y, x, grad) for y in (out, truth))
+    assert relative_error(found, expected) < 1e-12
+
+
 @pytest.mark.parametrize("impl", ["auto", "reference"])
 def test_separable_taps_are_the_outer_product(impl):
     generator = torch.Generator().manual_seed(1)
@@ -190,6 +238,9 @@ def test_no_gradient_flows_to_the_filter():
             {"filter": torch.ones(1, 1, 4)},
         ),
         (ValueError, "filter must be [K] or [Ky, Kx], got []", {"filter": torch.ones(())}),
+        (ValueError, "filter must have at least one tap, got [0]", {"filter": torch.ones(0)}),
+        (ValueError, "filter must have finite taps, got nan", {"filter": BAD_TAPS}),
+        (ValueError, "filter must have finite taps, got -inf", {"filter": -1 / torch.eye(3)}),
         (ValueError, "up must be a positive integer or two [x, y], got 0", {"up": 0}),
         (
             ValueError,

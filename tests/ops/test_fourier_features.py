@@ -18,16 +18,11 @@ from tests.op_cases import (
     relative_error,
 )
 from tests.ops import checks
-from tests.ops.checks import case_of
+from tests.ops.checks import case_of, each_backend
 
 WIDE = (torch.float64, torch.float32)
 BOTH = (FOURIER_FEATURES, FOURIER_FEATURES_AT)
 EVERY_CASE = [pytest.param(op, case, id=f"{op.name}-{case}") for op in BOTH for case in op.cases]
-BACKENDS = [
-    pytest.param(op, *backend.values, id=f"{op.name}-{backend.id}", marks=backend.marks)
-    for op in BOTH
-    for backend in checks.backends_of(op)
-]
 EVERY_RUN = [
     pytest.param(op, case, *b.values, id=f"{op.name}-{case}-{b.id}", marks=b.marks)
     for op in BOTH
@@ -56,33 +51,33 @@ def test_second_order(op, case, backend, dtype):
 
 
 @pytest.mark.parametrize("only", ["freq", "phase", "y", "x"])
-@pytest.mark.parametrize("backend", checks.backends_of(FOURIER_FEATURES))
+@each_backend(FOURIER_FEATURES)
 def test_second_order_through_one_gradient(only, backend):
     case = case_of(FOURIER_FEATURES, "plain")
     checks.check_second_order(FOURIER_FEATURES, case, torch.float64, backend, only=only)
 
 
 @pytest.mark.parametrize("only", ["freq", "phase", "coords"])
-@pytest.mark.parametrize("backend", checks.backends_of(FOURIER_FEATURES_AT))
+@each_backend(FOURIER_FEATURES_AT)
 def test_second_order_at_points_through_one_gradient(only, backend):
     """Eikonal losses differentiate the gradient by the coordinates alone."""
     case = case_of(FOURIER_FEATURES_AT, "in_space_cut")
     checks.check_second_order(FOURIER_FEATURES_AT, case, torch.float64, backend, only=only)
 
 
-@pytest.mark.parametrize(("op", "backend"), BACKENDS)
+@each_backend(*BOTH)
 def test_third_order(op, backend):
     checks.check_second_order(op, op.cases[0], torch.float64, backend, orders=3)
 
 
-@pytest.mark.parametrize(("op", "backend"), BACKENDS)
+@each_backend(*BOTH)
 def test_gradcheck(op, backend):
     """By all inputs, the coordinates too, twice."""
     sizes = {"B": 2, "T": 2, "H": 2, "W": 1, "F": 2, "N": 2, "d": 3}
     checks.check_gradcheck(op, Case("check", sizes), backend)
 
 
-@pytest.mark.parametrize("backend", checks.backends_of(FOURIER_FEATURES_AT))
+@each_backend(FOURIER_FEATURES_AT)
 def test_laplacian_of_plane_waves(backend):
     """Summed second derivatives by the coordinates of a wave are -|freq|^2 times the wave."""
     inputs = make_inputs(
@@ -142,6 +137,19 @@ def test_drawn_points(sizes, layout, backend):
     case = Case(f"drawn {sizes}", sizes, layout=layout)
     checks.check_gradients(FOURIER_FEATURES_AT, case, torch.float64, backend, tolerance=1e-9)
     checks.check_second_order(FOURIER_FEATURES_AT, case, torch.float64, backend, tolerance=1e-9)
+
+
+# A thousand blocks fill the largest GPU; only beyond that a thread takes several rows or points.
+@each_backend(FOURIER_FEATURES)
+def test_more_rows_than_blocks(backend):
+    case = Case("many rows", {"B": 1, "T": 2, "H": 1030, "W": 1, "F": 3})
+    checks.check_gradients(FOURIER_FEATURES, case, torch.float32, backend)
+
+
+@each_backend(FOURIER_FEATURES_AT)
+def test_more_points_than_blocks(backend):
+    case = Case("many points", {"B": 1024, "N": 10, "F": 31, "d": 1})
+    checks.check_gradients(FOURIER_FEATURES_AT, case, torch.float32, backend)
 
 
 # ---------------------------------------------------------------- conventions

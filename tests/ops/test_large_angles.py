@@ -21,13 +21,9 @@ from tests.op_cases import (
     to_float64,
 )
 from tests.ops import checks
+from tests.ops.checks import each_backend
 
 SIZES = {"B": 2, "T": 3, "H": 6, "W": 4, "F": 16, "O": 9, "N": 40, "d": 3}
-RUNS = [
-    pytest.param(op, *b.values, id=f"{op.name}-{b.id}", marks=b.marks)
-    for op in (FOURIER_FEATURES, FOURIER_FEATURES_AT, COORD_LINEAR)
-    for b in checks.backends_of(op)
-]
 THROUGH = {
     "frequency": ("freq",),
     "phase": ("phase",),
@@ -38,7 +34,7 @@ THROUGH = {
 
 @pytest.mark.parametrize("through", THROUGH)
 @pytest.mark.parametrize("largest", [50.0, 300.0, 1e4])
-@pytest.mark.parametrize(("op", "backend"), RUNS)
+@each_backend(FOURIER_FEATURES, FOURIER_FEATURES_AT, COORD_LINEAR)
 def test_float32_error_does_not_grow_with_the_angle(op, backend, largest, through):
     generator = generator_of(f"{op.name} {largest} {through}")
     inputs = make_inputs(op, Case("large", SIZES), generator, torch.float32, backend.device)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.op_cases import LOW, OPS, generator_of, laid_out, make_inputs, relative_error
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_relative_error():
@@ -33,6 +37,25 @@ def test_layouts_change_strides_and_not_values(layout):
     assert laid_out(x, layout).stride() != x.stride()
     if layout == "cut":
         assert laid_out(x, layout).untyped_storage().size() > 4 * x.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *LOW], ids=str)
+def test_shifted_memory_fits_no_access_of_16_bytes(dtype):
+    x = torch.randn(2, 3, 4, generator=generator_of("shifted"), dtype=torch.float64).to(dtype)
+    shifted = laid_out(x, "shifted")
+    assert shifted.is_contiguous()
+    assert torch.equal(shifted, x)
+    assert shifted.data_ptr() % 16 == shifted.element_size()
+
+
+def test_the_gpu_suite_finds_every_file_with_gpu_tests():
+    """It greps for them; a file that is not found would never run on a GPU."""
+    script = (ROOT / "benchmarks" / "gpu_suite.sh").read_text()
+    pattern = re.search(r"grep -rlE '([^']+)' tests", script)[1]
+    texts = {p: p.read_text() for p in (ROOT / "tests").rglob("test_*.py")}
+    having = [p for p, text in texts.items() if re.search(r"backends_of\(|pytest\.mark\.gpu", text)]
+    assert len(having) >= 2
+    assert [p.name for p in having if not re.search(pattern, texts[p])] == []
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
