@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,7 +180,6 @@ def test_tampered_sizes(path, change, sentence):
         load_network(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_sizes_that_lie_cost_no_memory(path):
     """65,536 is within bounds, and a network of it would take hundreds of gigabytes."""
     import resource

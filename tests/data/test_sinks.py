@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from digan.data.video import decode_frames, probe
 from digan.errors import DiganError
 from tests.data.clips import picture
 
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = np.stack([picture(t, 32, 48) for t in range(10)])
 
 
@@ -179,32 +182,36 @@ def test_every_format_has_a_sink(tmp_path):
     assert names == ["a", "b-sheet.png", "c.gif", "c.mp4", "c.npz"]
 
 
-def peak_memory(reset: bool = False) -> int:
-    """The most memory this process has held since the last reset, in bytes."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np
+from digan.data.sinks import open_sink
+
+path, count = Path(sys.argv[1]), int(sys.argv[2])
+frame = np.full((256, 256, 3), 90, np.uint8)
+with open_sink(path, 10, count) as sink:
+    for _ in range(count):
+        sink.write(frame.copy())
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def peak_memory(path: Path, frames: int) -> int:
+    """The most bytes that a process of its own held while it wrote so many frames."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path), str(frames)],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return 1024 * int(done.stdout)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.npz", "a-sheet.png"])
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, name):
-    try:
-        peak_memory(reset=True)
-    except OSError as error:
-        pytest.skip(f"peak memory cannot be reset here: {error}")
-    frame = np.full((256, 256, 3), 90, np.uint8)
-
-    def peak(frames: int) -> int:
-        peak_memory(reset=True)
-        with open_sink(tmp_path / name, 10, frames) as sink:
-            for _ in range(frames):
-                sink.write(frame.copy())
-        return peak_memory()
-
-    peak(96)  # the encoder looks ahead by some dozen frames
-    few, many = peak(96), peak(352)
-    assert many - few < 256 * frame.nbytes / 4  # of 50 MB
+    # The encoder looks ahead by some dozen frames.
+    few, many = peak_memory(tmp_path / name, 96), peak_memory(tmp_path / name, 352)
+    assert many - few < 256 * 256 * 256 * 3 / 4  # of 50 MB
 
 
 def test_tiles_go_by_rows_and_end_in_black():

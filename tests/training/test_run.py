@@ -86,9 +86,10 @@ def test_the_run_folder(store, tmp_path, capsys):
 
 
 def test_tensorboard_holds_the_numbers_and_the_pictures(store, tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     run = train(tiny_config(kimg=0.008), store, tmp_path, progress=False).run
-    events = accumulator.EventAccumulator(str(run)).Reload()
+    events = EventAccumulator(str(run)).Reload()
     tags = events.Tags()
     assert set(tags["images"]) == {"reals", "fakes"}
     (loss,) = events.Scalars("G/loss")
