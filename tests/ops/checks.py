@@ -236,6 +236,11 @@ def check_gradients(
         assert not wrong, f"{op.name} {case.name} {dtype}, against plain PyTorch: {wrong}"
 
 
+def complaints(found: dict[str, Tensor], truth: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
+    """What is further from the truth than `dtype` allows."""
+    return _complaints(found, truth, lambda _: TOLERANCE[dtype])
+
+
 def check_second_order(
     op: Op,
     case: Case,
@@ -349,11 +354,10 @@ _SAVED = {
 }
 
 
-def record(
-    op: Op, case: Case, dtype: torch.dtype = torch.float32
-) -> list[tuple[Any, tuple[Any, ...]]]:
+def record(op: Op, case: Case, device: str = "cpu") -> list[tuple[Any, tuple[Any, ...]]]:
     """The schema calls that a forward and a backward pass make, as fresh leaves."""
-    inputs = make_inputs(op, case, generator_of(f"record {case.name}"), dtype)
+    generator = generator_of(f"record {case.name}")
+    inputs = make_inputs(op, case, generator, torch.float32, device)
     recorded = RecordedCalls()
     with recorded:
         out = call(op, case, _leaves(op, inputs))
@@ -375,13 +379,15 @@ def record(
     return calls
 
 
-def check_schema_ops(op: Op, case: Case, expected: set[str], traced: bool, soak: bool) -> None:
+def check_schema_ops(
+    op: Op, case: Case, expected: set[str], traced: bool, soak: bool, device: str = "cpu"
+) -> None:
     """torch.library.opcheck on the op and its `_backward`, with every argument given.
 
     The compiler's part of it (`traced`, the op alone) takes seconds, and on a `_backward`
     op up to twenty for what torch.compile refuses to do, a double backward: soak only.
     """
-    calls = record(op, case)
+    calls = record(op, case, device)
     assert {func._schema.name for func, _ in calls} == {f"digan::{name}" for name in expected}
     for func, args in calls:
         tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
@@ -390,9 +396,10 @@ def check_schema_ops(op: Op, case: Case, expected: set[str], traced: bool, soak:
         torch.library.opcheck(func, args, test_utils=tests)
 
 
-def check_compiled(op: Op, case: Case, impl: ops.Impl = "auto") -> None:
+def check_compiled(op: Op, case: Case, impl: ops.Impl = "auto", device: str = "cpu") -> None:
     """One graph without a break, forward and backward, with the numbers of eager."""
-    inputs = make_inputs(op, case, generator_of(f"compile {case.name}"), torch.float32)
+    generator = generator_of(f"compile {case.name}")
+    inputs = make_inputs(op, case, generator, torch.float32, device)
     cotangent = draw_cotangent(op, case, inputs, torch.float32)
     eager = functools.partial(call, op, case, impl=impl)
     torch._dynamo.reset()

@@ -1,0 +1,323 @@
+"""What only a GPU can show of the native ops: streams, devices, graphs, tensors beyond 2^31.
+
+What the tests do to memory around a call is tried on the CPU too, where the formulas run, so that
+a check that could not fail is noticed without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from digan import ops
+from tests.op_cases import OPS, Case, Inputs, Op, generator_of, laid_out, make_inputs, to_float64
+from tests.ops import checks
+from tests.requirements import require
+
+Results = dict[str, Tensor]
+TYPICAL = {
+    "bias_act": "lrelu_clamp_channels_last",
+    "factorized_modulation": "demodulated",
+    "fir_resample": "up2_gain4",
+    "fourier_features": "plain",
+    "fourier_features_at": "in_the_plane",
+}
+SLEEP = 50_000_000  # cycles of a GPU: some hundredths of a second
+
+
+@dataclass
+class Work:
+    """One call with its gradients, on memory that stays where it is."""
+
+    op: Op
+    case: Case
+    dtype: torch.dtype
+    device: str = "cpu"
+    impl: ops.Impl = "reference"
+    inputs: Inputs = field(init=False)
+    cotangent: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inputs, self.cotangent, _ = self.fresh("first")
+        self.poison()
+
+    def fresh(self, name: str) -> tuple[Inputs, Tensor, Results]:
+        """New numbers on the device, and what comes out of them in float64."""
+        generator = generator_of(f"{name} {self.op.name} {self.case.name}")
+        inputs = make_inputs(self.op, self.case, generator, self.dtype, self.device)
+        cotangent = checks.draw_cotangent(self.op, self.case, inputs, self.dtype)
+        truth = checks.gradients(
+            lambda i: checks.oracle(self.op, self.case, i), self.op, to_float64(inputs), cotangent
+        )
+        placed = laid_out(cotangent.to(self.device, self.dtype), self.case.layout)
+        return inputs, placed, truth
+
+    def _memory(self) -> list[Tensor]:
+        return [t for t in (*self.inputs.values(), self.cotangent) if t is not None]
+
+    def poison(self) -> None:
+        """NaN, and for taps, which must be finite, a number that spoils everything as well."""
+        for tensor in self._memory():
+            tensor.fill_(float("nan"))
+        for name in self.op.constant & self.inputs.keys():
+            if self.inputs[name] is not None:
+                self.inputs[name].fill_(1e30)
+
+    def copy_in(self, inputs: Inputs, cotangent: Tensor) -> None:
+        """In the current stream."""
+        given = [t for t in (*inputs.values(), cotangent) if t is not None]
+        for tensor, values in zip(self._memory(), given, strict=True):
+            tensor.copy_(values)
+
+    def run(self) -> Results:
+        more = {"dtype": self.dtype} if self.op.has_dtype else {}
+
+        def function(leaves: Inputs) -> Tensor:
+            return checks.call(self.op, self.case, leaves, self.impl, **more)
+
+        return checks.gradients(function, self.op, self.inputs, self.cotangent)
+
+    def complaints(self, found: Results, truth: Results) -> list[str]:
+        return checks.complaints(found, truth, self.dtype)
+
+
+def check_replay(work: Work, results: Results, replay: Callable[[], object]) -> None:
+    """Every replay turns what lies in the inputs then into results, the same bits as a call's."""
+    for name in ("second", "third"):
+        inputs, cotangent, truth = work.fresh(name)
+        for tensor in results.values():
+            tensor.fill_(float("nan"))
+        work.copy_in(inputs, cotangent)
+        replay()
+        found = {n: t.clone() for n, t in results.items()}
+        assert work.complaints(found, truth) == []
+        called = work.run()
+        assert [n for n in found if not torch.equal(found[n], called[n])] == []
+
+
+def runs() -> list[object]:
+    """Every case in float32, and one of each op in bfloat16."""
+    found = []
+    for name, typical in TYPICAL.items():
+        op = OPS[name]
+        for case in op.cases:
+            if checks.is_empty(op, case):
+                continue
+            found.append(pytest.param(op, case, torch.float32, id=f"{name}-{case}"))
+            # The weights of a layer are float32 whatever the mode.
+            if case.name == typical and name != "factorized_modulation":
+                found.append(pytest.param(op, case, torch.bfloat16, id=f"{name}-{case}-bfloat16"))
+    return found
+
+
+each_run = pytest.mark.parametrize(("op", "case", "dtype"), runs())
+each_op = pytest.mark.parametrize("op", [OPS[name] for name in TYPICAL], ids=lambda op: op.name)
+
+
+def need_kernels(op: Op, devices: int = 1) -> None:
+    """Skips where the op's kernels cannot run."""
+    if reason := ops.unavailable(op.name):
+        require("gpu", f"{op.name} has no kernel here: {reason}")
+    if torch.cuda.device_count() < devices:
+        pytest.skip(f"{devices} GPUs are needed, {torch.cuda.device_count()} is visible")
+
+
+# ---------------------------------------------------------------- on a CPU
+
+
+@each_op
+def test_poison_that_is_not_replaced_shows(op):
+    """As if a kernel had run before its inputs came."""
+    work = Work(op, checks.case_of(op, TYPICAL[op.name]), torch.float32)
+    inputs, cotangent, truth = work.fresh("late")
+    assert set(truth) > {"out"}
+    assert len(work.complaints(work.run(), truth)) == len(truth)
+    work.copy_in(inputs, cotangent)
+    assert work.complaints(work.run(), truth) == []
+
+
+@each_op
+def test_a_replay_that_does_less_shows(op):
+    """A stand-in for a graph that runs everything, and two that do not."""
+    work = Work(op, checks.case_of(op, TYPICAL[op.name]), torch.float32)
+    work.copy_in(*work.fresh("warm")[:2])
+    results = {n: t.clone() for n, t in work.run().items()}
+    stale = {n: t.clone() for n, t in results.items()}
+
+    def write(values: Results) -> None:
+        for name, tensor in results.items():
+            tensor.copy_(values[name])
+
+    check_replay(work, results, lambda: write(work.run()))
+    for replay in (lambda: None, lambda: write(stale)):
+        with pytest.raises(AssertionError):
+            check_replay(work, results, replay)
+
+
+def test_every_native_op_is_tried():
+    """The kernels of csrc/, an op a file."""
+    named = {path.stem for path in checks.CSRC.glob("*.cu")}
+    assert named & set(OPS) == set(TYPICAL)
+
+
+# ---------------------------------------------------------------- on a GPU
+
+
+@pytest.mark.gpu
+@each_run
+def test_waits_for_its_own_stream(op, case, dtype):
+    """Inputs come late on a side stream, and the results are used on it.
+
+    A kernel on any other stream would read the poison that lies there until then.
+    """
+    need_kernels(op)
+    work = Work(op, case, dtype, "cuda", "fused")
+    inputs, cotangent, truth = work.fresh("late")
+    work.copy_in(inputs, cotangent)
+    work.run()  # a first launch may load the kernel, which waits for the GPU
+    work.poison()
+    torch.cuda.synchronize()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(SLEEP)
+        work.copy_in(inputs, cotangent)
+        used = {n: t + 0 for n, t in work.run().items()}
+    side.synchronize()
+    assert work.complaints(used, truth) == []
+
+
+@pytest.mark.gpu
+@each_run
+def test_on_a_second_device(op, case, dtype):
+    """Tensors say where a kernel runs, not the current device, which stays what it was."""
+    need_kernels(op, devices=2)
+    torch.cuda.set_device(0)
+    work = Work(op, case, dtype, "cuda:1", "fused")
+    inputs, cotangent, truth = work.fresh("elsewhere")
+    work.copy_in(inputs, cotangent)
+    found = work.run()
+    assert {t.device for t in found.values()} == {torch.device("cuda:1")}
+    assert torch.cuda.current_device() == 0
+    assert work.complaints(found, truth) == []
+
+
+@pytest.mark.gpu
+@each_op
+def test_tensors_of_two_devices(op):
+    need_kernels(op, devices=2)
+    case = checks.case_of(op, TYPICAL[op.name])
+    inputs = make_inputs(op, case, generator_of("apart"), torch.float32, "cuda:0")
+    last = [name for name, tensor in inputs.items() if tensor is not None][-1]
+    with pytest.raises(ValueError, match=rf"{last} must be on the device of .* \(cuda:0\)"):
+        checks.call(op, case, {**inputs, last: inputs[last].to("cuda:1")}, "fused")
+
+
+@pytest.mark.gpu
+@each_run
+def test_in_a_graph(op, case, dtype):
+    """Forward and backward are captured once and replayed on new numbers.
+
+    A capture fails at any synchronisation and at memory that is asked of CUDA on the way.
+    """
+    need_kernels(op)
+    work = Work(op, case, dtype, "cuda", "fused")
+    work.copy_in(*work.fresh("warm")[:2])
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work.run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = work.run()
+    check_replay(work, results, graph.replay)
+
+
+@pytest.mark.gpu
+@each_op
+def test_compiles_into_one_graph_on_a_gpu(op):
+    need_kernels(op)
+    case = checks.case_of(op, TYPICAL[op.name])
+    checks.check_compiled(op, case, "fused", "cuda")
+
+
+@pytest.mark.gpu
+@each_op
+def test_opcheck_on_a_gpu(op):
+    need_kernels(op)
+    expected = {op.name} | (set() if op.name == "fir_resample" else {f"{op.name}_backward"})
+    case = checks.case_of(op, TYPICAL[op.name])
+    checks.check_schema_ops(op, case, expected, traced=False, soak=False, device="cuda")
+
+
+@pytest.mark.gpu
+@each_op
+def test_autocast_on_a_gpu(op):
+    """x of the image ops takes the autocast dtype; frequencies, factors, biases and taps do not."""
+    need_kernels(op)
+    case = checks.case_of(op, TYPICAL[op.name])
+    inputs = make_inputs(op, case, generator_of("autocast"), torch.float32, "cuda")
+    images = op.name in ("bias_act", "fir_resample")
+    by_hand = {**inputs, "x": inputs["x"].bfloat16()} if images else inputs
+    expected = checks.call(op, case, by_hand, "fused")
+    with torch.autocast("cuda", torch.bfloat16):
+        found = checks.call(op, case, inputs, "fused")
+    assert found.dtype == (torch.bfloat16 if images else torch.float32)
+    assert torch.equal(found, expected)
+
+
+MANY = 2**31 + 2**12  # numbers: beyond what 32 bits can count
+
+
+def _rows(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+    return OPS["bias_act"], {
+        "x": torch.randn(count // 64, 64, device="cuda", dtype=torch.bfloat16),
+        "bias": torch.randn(64, device="cuda"),
+    }, {"activation": "lrelu"}, "x"  # fmt: skip
+
+
+def _images(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+    return OPS["fir_resample"], {
+        "x": torch.randn(count // 4096, 1, 64, 64, device="cuda", dtype=torch.bfloat16),
+        "filter": torch.tensor([1.0, 3.0, 3.0, 1.0], device="cuda") / 8,
+    }, {"padding": [2, 1, 2, 1]}, "x"  # fmt: skip
+
+
+def _points(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+    return OPS["fourier_features_at"], {
+        "freq": torch.randn(1, 64, 2, device="cuda"),
+        "phase": torch.randn(1, 64, device="cuda"),
+        "coords": torch.randn(1, count // 128, 2, device="cuda"),
+    }, {"dtype": torch.bfloat16}, "coords"  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("build", [_rows, _images, _points])
+def test_beyond_31_bits(build):
+    """The last of many rows, images or points, and their gradients, are those of a short call."""
+    need_kernels(OPS["bias_act"])
+    if torch.cuda.mem_get_info()[0] < 40e9:
+        pytest.skip("40 GB of free GPU memory are needed")
+    op, inputs, options, long = build(MANY)
+    axis = 1 if long == "coords" else 0
+    tails = {**inputs, long: inputs[long].narrow(axis, inputs[long].shape[axis] - 9, 9).clone()}
+
+    def run(given: Inputs, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        leaf = given[long].detach().requires_grad_()
+        out = op.function(**{**given, long: leaf}, **options, impl="fused")
+        cotangent = torch.randn_like(out) if cotangent is None else cotangent
+        (grad,) = torch.autograd.grad(out, leaf, cotangent)
+        cut = [
+            t.detach().narrow(axis, t.shape[axis] - 9, 9).clone() for t in (out, grad, cotangent)
+        ]
+        return cut[0], cut[1], cut[2]
+
+    out, grad, cotangent = run(inputs)
+    expected = run(tails, cotangent)
+    assert torch.equal(out, expected[0])
+    assert checks.complaints({"": grad}, {"": expected[1]}, torch.float32) == []
