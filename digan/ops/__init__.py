@@ -21,12 +21,8 @@ from digan.ops.coord_mlp import CoordMLP
 from digan.ops.coord_networks import CoordNetworks
 from digan.ops.factorized_modulation import factorized_modulation, factorized_modulation_reference
 from digan.ops.fir_resample import fir_resample, fir_resample_reference
-from digan.ops.fourier_features import (
-    fourier_features,
-    fourier_features_at,
-    fourier_features_at_reference,
-    fourier_features_reference,
-)
+from digan.ops.fourier_features import fourier_features, fourier_features_reference
+from digan.ops.fourier_features_at import fourier_features_at, fourier_features_at_reference
 from digan.ops.modulated_linear import modulated_linear, modulated_linear_reference
 
 native.load()

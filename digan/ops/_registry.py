@@ -194,6 +194,12 @@ def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     )
 
 
+def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """The set-up of a `_backward` op whose own gradient needs its inputs and nothing else."""
+    ctx.save_for_backward(*inputs)
+    ctx.set_materialize_grads(False)  # a cotangent that nobody asked for stays None
+
+
 def vjp(
     formula: Callable[..., tuple[Tensor | None, ...]],
     inputs: Sequence[Tensor | None],

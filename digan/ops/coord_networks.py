@@ -16,7 +16,7 @@ from digan.ops._activation import ACTIVATIONS, activate
 from digan.ops._check import check_floating, check_shape
 from digan.ops.bias_act import bias_act
 from digan.ops.coord_linear import coord_linear
-from digan.ops.fourier_features import fourier_features_at
+from digan.ops.fourier_features_at import fourier_features_at
 from digan.ops.modulated_linear import modulated_linear
 
 _TURN = 2 * math.pi

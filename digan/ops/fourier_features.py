@@ -1,4 +1,4 @@
-"""fourier_features: sines and cosines of space-time phases, on a grid or at points.
+"""fourier_features: sines and cosines of space-time phases, on a grid.
 
 Phases are formed in float64 whatever the dtype: at 1e4 radians a float32 phase is wrong by
 3e-4, and every frequency of a trained network drifts upwards. On a grid the phase is
@@ -11,7 +11,7 @@ with a = fx*x one angle per column and r = phase + fy*y one per frame and row.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from digan.ops import _registry
 from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._tiles import on_cpu, tiles
 
-_TURN = 2 * math.pi
+Table = tuple[Tensor, Tensor]  # sines and cosines
 
 
-def _output_dtype(dtype: torch.dtype | None, freq: Tensor) -> torch.dtype:
+def output_dtype(dtype: torch.dtype | None, freq: Tensor) -> torch.dtype:
+    """The dtype asked for, freq's by default; TypeError where it is no floating-point one."""
     dtype = freq.dtype if dtype is None else dtype
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
@@ -59,7 +61,7 @@ def fourier_features(
         OpUnavailableError: `impl="fused"` without kernels.
     """
     _check_grid(freq, phase, y, x)
-    dtype = _output_dtype(dtype, freq)
+    dtype = output_dtype(dtype, freq)
     if _registry.takes_formula("fourier_features", impl, freq):
         return fourier_features_reference(freq, phase, y, x, dtype)
     out: Tensor = torch.ops.digan.fourier_features(freq, phase, y, x, dtype)
@@ -107,24 +109,54 @@ def fourier_features_reference(
     return torch.cat([sine, cosine], dim=-1).to(dtype)
 
 
+def _rotate(rows: Table, columns: Table, sine: Tensor, cosine: Tensor) -> None:
+    """Angle addition into two given tensors, for tables that broadcast to them."""
+    (sin_r, cos_r), (sin_a, cos_a) = rows, columns
+    torch.mul(sin_r, cos_a, out=sine).addcmul_(cos_r, sin_a)
+    torch.mul(cos_r, cos_a, out=cosine).addcmul_(sin_r, sin_a, value=-1)
+
+
+def _row_tiles(
+    freq: Tensor, phase: Tensor, y: Tensor, x: Tensor
+) -> Iterator[tuple[int, slice, Table, Table]]:
+    """The grid in tiles of rows that stay in cache; all rows at once where there is no need.
+
+    Yields:
+        The video; a slice of its T*H rows; the tables of these rows, [n, 1, F], and of the
+        columns, [W, F].
+    """
+    rows, columns = axis_tables(freq, phase, y, x)
+    count = phase.shape[1] * y.shape[0]
+    row_bytes = x.shape[0] * 2 * freq.shape[1] * freq.element_size()
+    for b in range(freq.shape[0]):
+        whole = [table[b].reshape(count, 1, freq.shape[1]) for table in rows]
+        own = (columns[0][b], columns[1][b])
+        cuts = tiles(count, row_bytes, multiple=1) if on_cpu(freq) else [slice(0, count)]
+        for cut in cuts:
+            yield b, cut, (whole[0][cut], whole[1][cut]), own
+
+
 def fourier_features_kernel(
     freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """The formula without temporary tensors of the output's size; not differentiable."""
-    (sin_r, cos_r), (sin_a, cos_a) = axis_tables(freq, phase, y, x)
-    sin_r, cos_r = sin_r[:, :, :, None], cos_r[:, :, :, None]
-    sin_a, cos_a = sin_a[:, None, None], cos_a[:, None, None]
     count = freq.shape[1]
-    out = freq.new_empty(*phase.shape[:2], y.shape[0], x.shape[0], 2 * count)
-    sine, cosine = out[..., :count], out[..., count:]
-    torch.mul(sin_r, cos_a, out=sine).addcmul_(cos_r, sin_a)
-    torch.mul(cos_r, cos_a, out=cosine).addcmul_(sin_r, sin_a, value=-1)
-    return out.to(dtype)
+    out = freq.new_empty(_features_size(freq, phase, y, x), dtype=dtype)
+    for b, cut, rows, columns in _row_tiles(freq, phase, y, x):
+        target = out[b].flatten(0, 1)[cut]
+        tile = target if dtype == freq.dtype else torch.empty_like(target, dtype=freq.dtype)
+        _rotate(rows, columns, tile[..., :count], tile[..., count:])
+        if tile is not target:
+            target.copy_(tile)
+    return out
+
+
+def _features_size(freq: Tensor, phase: Tensor, y: Tensor, x: Tensor) -> list[int]:
+    return [*phase.shape[:2], y.shape[0], x.shape[0], 2 * freq.shape[1]]
 
 
 def _fake(freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    size = [*phase.shape[:2], y.shape[0], x.shape[0], 2 * freq.shape[1]]
-    return freq.new_empty(size, dtype=dtype)
+    return freq.new_empty(_features_size(freq, phase, y, x), dtype=dtype)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -160,15 +192,40 @@ def angle_gradients(
     """
     count = freq.shape[1]
     dtheta = grad[..., :count] * features[..., count:] - grad[..., count:] * features[..., :count]
-    columns = dtheta.sum((1, 2))  # [B, W, F]
-    by_row = dtheta.sum(3)  # [B, T, H, F]
+    return _from_sums(dtheta.sum((1, 2)), dtheta.sum(3), freq, y, x)
+
+
+def _from_sums(
+    by_column: Tensor,  # [B, W, F]: dtheta summed over frames and rows
+    by_row: Tensor,  # [B, T, H, F]: dtheta summed over columns
+    freq: Tensor,
+    y: Tensor,
+    x: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = by_row.sum(1)  # [B, H, F]
     dfreq = torch.stack(
-        [(columns * x[None, :, None]).sum(1), (rows * y[None, :, None]).sum(1)], dim=-1
+        [(by_column * x[None, :, None]).sum(1), (rows * y[None, :, None]).sum(1)], dim=-1
     )
     dy = (rows * freq[:, None, :, 1]).sum((0, 2))
-    dx = (columns * freq[:, None, :, 0]).sum((0, 2))
+    dx = (by_column * freq[:, None, :, 0]).sum((0, 2))
     return dfreq, by_row.sum(2), dy, dx
+
+
+def _gradients_kernel(
+    grad: Tensor, freq: Tensor, phase: Tensor, y: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`features_gradients` tile by tile; not differentiable."""
+    count = freq.shape[1]
+    by_row = freq.new_empty(*phase.shape[:2], y.shape[0], count)
+    by_column = freq.new_zeros(freq.shape[0], x.shape[0], count)
+    for b, cut, rows, columns in _row_tiles(freq, phase, y, x):
+        given = grad[b].flatten(0, 1)[cut].to(freq.dtype)
+        sine, cosine = (torch.empty_like(given[..., :count]) for _ in range(2))
+        _rotate(rows, columns, sine, cosine)
+        dtheta = cosine.mul_(given[..., :count]).addcmul_(given[..., count:], sine, value=-1)
+        by_row[b].flatten(0, 1)[cut] = dtheta.sum(1)
+        by_column[b] += dtheta.sum(0)
+    return _from_sums(by_column, by_row, freq, y, x)
 
 
 def _gradients_fake(
@@ -180,11 +237,6 @@ def _gradients_fake(
         y.new_empty(y.shape),
         x.new_empty(x.shape),
     )
-
-
-def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-    ctx.set_materialize_grads(False)
 
 
 def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
@@ -203,130 +255,8 @@ _registry.define(
     "fourier_features_backward",
     "(Tensor grad, Tensor freq, Tensor phase, Tensor y, Tensor x)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
-    features_gradients,
+    _gradients_kernel,
     _gradients_fake,
-    _gradients_setup,
+    _registry.save_inputs,
     _gradients_backward,
-)
-
-
-def fourier_features_at(
-    freq: Tensor,  # [B, F, d]
-    phase: Tensor,  # [B, F]
-    coords: Tensor,  # [B, N, d]
-    *,
-    dtype: torch.dtype | None = None,
-    impl: _registry.Impl | None = None,
-) -> Tensor:  # [B, N, 2F]
-    """Fourier features at scattered points, d = 1 to 4: what coordinate networks train on.
-
-        theta[b,n,f] = sum_k freq[b,f,k]*coords[b,n,k] + phase[b,f]
-        out = [sin theta ; cos theta]    sines first
-
-    Args:
-        freq: radians per unit of each coordinate; float64 or float32.
-        phase: radians.
-        coords: the points.
-        dtype: of the output; freq's by default.
-        impl: `auto`, `fused` or `reference`, see `digan.ops`.
-
-    Returns:
-        Contiguous tensor. Differentiable to any order, twice by the coordinates too
-        (eikonal and flow losses).
-
-    Raises:
-        ValueError: shapes that do not fit. TypeError: mixed dtypes.
-        OpUnavailableError: `impl="fused"` without kernels.
-    """
-    dims: dict[str, int] = {}
-    check_floating(freq=freq, phase=phase, coords=coords)
-    check_shape(dims, "freq", freq, ("B", "F", "d"))
-    check_shape(dims, "phase", phase, ("B", "F"))
-    check_shape(dims, "coords", coords, ("B", "N", "d"))
-    if not 1 <= dims["d"] <= 4:
-        raise ValueError(f"coords must have 1 to 4 coordinates a point, got {dims['d']}")
-    check_same_dtype(freq=freq, phase=phase, coords=coords)
-    dtype = _output_dtype(dtype, freq)
-    if _registry.takes_formula("fourier_features_at", impl, freq):
-        return fourier_features_at_reference(freq, phase, coords, dtype)
-    out: Tensor = torch.ops.digan.fourier_features_at(freq, phase, coords, dtype)
-    return out
-
-
-def _point_features(freq: Tensor, phase: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
-    """sin and cos of the phases at the points, [B, N, F] each, in freq's dtype."""
-    theta = torch.bmm(coords.double(), freq.double().transpose(1, 2)) + phase.double()[:, None]
-    if freq.dtype != torch.float64:
-        # Reduced in float64, so that float32's sine sees a small angle.
-        theta = (theta - _TURN * torch.round(theta.detach() / _TURN)).to(freq.dtype)
-    return torch.sin(theta), torch.cos(theta)
-
-
-@_registry.outside_autocast
-def fourier_features_at_reference(
-    freq: Tensor, phase: Tensor, coords: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """The formula in PyTorch operations, differentiable to any order."""
-    return torch.cat(_point_features(freq, phase, coords), dim=-1).to(dtype)
-
-
-def _at_fake(freq: Tensor, phase: Tensor, coords: Tensor, dtype: torch.dtype) -> Tensor:
-    size = [coords.shape[0], coords.shape[1], 2 * freq.shape[1]]
-    return freq.new_empty(size, dtype=dtype)
-
-
-def _at_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-
-
-def _at_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return *torch.ops.digan.fourier_features_at_backward(grad, *ctx.saved_tensors), None
-
-
-def _at_gradients(
-    grad: Tensor, freq: Tensor, phase: Tensor, coords: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dfreq = dtheta^T coords, dphase = sum_n dtheta, dcoords = dtheta freq. Differentiable."""
-    count = freq.shape[1]
-    sine, cosine = _point_features(freq, phase, coords)
-    grad = grad.to(freq.dtype)
-    dtheta = grad[..., :count] * cosine - grad[..., count:] * sine
-    return torch.bmm(dtheta.transpose(1, 2), coords), dtheta.sum(1), torch.bmm(dtheta, freq)
-
-
-def _at_gradients_fake(
-    grad: Tensor, freq: Tensor, phase: Tensor, coords: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    return freq.new_empty(freq.shape), phase.new_empty(phase.shape), coords.new_empty(coords.shape)
-
-
-def _at_gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-    return _registry.vjp(_at_gradients, ctx.saved_tensors, cotangents)
-
-
-def _at_flops(freq: list[int], phase: list[int], coords: list[int], *_: Any) -> int:
-    return 2 * math.prod(freq) * coords[1]
-
-
-def _at_gradients_flops(grad: list[int], *shapes: Any) -> int:
-    return 3 * _at_flops(*shapes)
-
-
-_registry.define(
-    "fourier_features_at",
-    "(Tensor freq, Tensor phase, Tensor coords, ScalarType dtype) -> Tensor",
-    fourier_features_at_reference,
-    _at_fake,
-    _at_setup,
-    _at_backward,
-    _at_flops,
-)
-_registry.define(
-    "fourier_features_at_backward",
-    "(Tensor grad, Tensor freq, Tensor phase, Tensor coords) -> (Tensor, Tensor, Tensor)",
-    _at_gradients,
-    _at_gradients_fake,
-    _gradients_setup,
-    _at_gradients_backward,
-    _at_gradients_flops,
 )
