@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import digan
 import digan.native as native
+from digan import ops
 from digan.info import format_info
 from digan.toolkit import DEFAULT_ARCHITECTURES, architectures, left_out, serves
 
@@ -120,6 +123,82 @@ def test_the_cards_are_asked_late_and_once(state, monkeypatch):
     assert native.reason().startswith("GPU 0 is sm_90")
     assert asked == [0]
     assert native.architectures() == ("sm_80",)
+
+
+def stand_in(path, version, cards="sm_80"):
+    """What a library says of itself, in a file that passes for a whole one and cannot be loaded."""
+    text = f"digan native library: version {version}; for {cards}; cuda 13000;"
+    path.write_bytes(b"\x7fELF" + bytes(60) + text.encode())
+    return path
+
+
+def refusal(name):
+    """What a caller of `fused` gets: one line."""
+    with pytest.raises(ops.OpUnavailableError) as raised:
+        ops.bias_act(torch.randn(2, 3), impl="fused")
+    assert "\n" not in str(raised.value)
+    prefix = f"{name}: impl='fused' cannot run: "
+    assert str(raised.value).startswith(prefix)
+    return str(raised.value).removeprefix(prefix)
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_fused_on_a_card_without_code_is_one_line(state, monkeypatch, registered):
+    """With kernels in the dispatcher, which must not be launched, and without any."""
+    monkeypatch.setattr(ops._registry, "_has_kernel", lambda name: registered)
+    monkeypatch.setattr(native.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(native.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        native.torch.cuda, "get_device_capability", lambda card: [(8, 0), (9, 0)][card]
+    )
+    said = refusal("bias_act")
+    assert said.startswith(
+        "GPU 1 is sm_90, and the kernels were built for sm_80; "
+        "reinstall with TORCH_CUDA_ARCH_LIST=9.0; or "
+    )
+    assert ops.status()["bias_act"] == f"reference ({said})"
+
+
+@pytest.mark.parametrize("version", ["0.0.9", f"{digan.__version__}.dev1"])
+def test_a_library_of_another_version_is_named_and_not_loaded(tmp_path, monkeypatch, version):
+    old = stand_in(tmp_path / "_native.so", version)
+    monkeypatch.setattr(native, "_state", native._State())
+    monkeypatch.setenv("DIGAN_NATIVE_LIBRARY", str(old))
+    loaded = []
+    monkeypatch.setattr(native.torch.ops, "load_library", loaded.append)
+    native.load()
+    assert loaded == []
+    said = (
+        f"{old} is a library of digan {version}, and the package is {digan.__version__}; "
+        "reinstall digan"
+    )
+    assert native.reason() == said
+    assert native.architectures() == ()
+    monkeypatch.setattr(ops._registry, "_has_kernel", lambda name: False)
+    assert refusal("bias_act").startswith(f"{said}; or ")
+
+
+def test_a_library_of_this_version_is_loaded(tmp_path, monkeypatch):
+    """So that the test above can fail; what cannot be loaded is one line too."""
+    file = stand_in(tmp_path / "_native.so", digan.__version__, "sm_80 sm_90a")
+    assert native.describe(file) == native._Library(digan.__version__, ("sm_80", "sm_90a"), 13000)
+    monkeypatch.setattr(native, "_state", native._State())
+    monkeypatch.setenv("DIGAN_NATIVE_LIBRARY", str(file))
+    native.load()
+    assert native.reason().startswith(f"{file} does not load: ")
+    assert "\n" not in native.reason()
+
+
+def test_fused_without_a_card_is_one_line(state, monkeypatch):
+    """Also where the environment asks for it, and no call does."""
+    monkeypatch.setattr(ops._registry, "_has_kernel", lambda name: True)
+    monkeypatch.setattr(native.torch.cuda, "is_available", lambda: False)
+    assert refusal("bias_act") == (
+        "no CUDA device is visible; run where one is, or pass impl='auto'"
+    )
+    monkeypatch.setenv("DIGAN_OPS", "fused")
+    with pytest.raises(ops.OpUnavailableError, match="no CUDA device is visible"):
+        ops.bias_act(torch.randn(2, 3))
 
 
 def test_no_library_is_a_reason(tmp_path, monkeypatch):
