@@ -84,12 +84,17 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
 
     `cut` takes every second element of a larger tensor full of NaN, so that reading beside
     the view shows; `transposed` has the last axis slowest; `shifted` is contiguous and begins
-    one element behind a multiple of 16 bytes, so that no access of 16 bytes fits.
+    one element behind a multiple of 16 bytes, so that no access of 16 bytes fits; `part` lies in
+    a tensor of NaN that is longer along every axis but the last, whose elements are neighbours.
     """
     if layout == "cut" and tensor.dim():
         larger = tensor.new_full([2 * size + 1 for size in tensor.shape], math.nan)
         view = larger[tuple(slice(1, None, 2) for _ in tensor.shape)]
         return view.copy_(tensor)
+    if layout == "part" and tensor.dim() > 1:
+        *others, last = tensor.shape
+        larger = tensor.new_full([*(size + 1 for size in others), last], math.nan)
+        return larger[tuple(slice(size) for size in others)].copy_(tensor)
     if layout == "transposed" and tensor.dim() > 1:
         return tensor.transpose(0, -1).contiguous().transpose(0, -1)
     if layout == "shifted":
@@ -219,7 +224,8 @@ FIR_RESAMPLE = Op(
         # Tiles of 32 x 32 outputs, whole ones and cut ones.
         _case("tiles_up2", {"up": 2, "padding": [2, 1, 2, 1], "gain": 4.0}, shape=(1, 2, 19, 18),
               filter=(4,)),
-        _case("tiles_down2", {"down": 2, "padding": 1}, shape=(2, 1, 70, 67), filter=(4,)),
+        _case("tiles_down2_of_a_part", {"down": 2, "padding": 1}, shape=(2, 1, 70, 67),
+              filter=(4,), layout="part"),
         _case("tiles_unaligned", {"padding": [3, 1, 0, 2]}, shape=(1, 2, 34, 33), filter=(3, 5),
               layout="shifted"),
         _case("several_blocks_channels_last", {"padding": [2, 1, 2, 1]}, shape=(2, 24, 9, 23),

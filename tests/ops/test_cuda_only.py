@@ -123,7 +123,7 @@ def need_kernels(op: Op, devices: int = 1) -> None:
     if reason := ops.unavailable(op.name):
         require("gpu", f"{op.name} has no kernel here: {reason}")
     if torch.cuda.device_count() < devices:
-        pytest.skip(f"{devices} GPUs are needed, {torch.cuda.device_count()} is visible")
+        pytest.skip(f"gpu: {devices} are needed and {torch.cuda.device_count()} is visible")
 
 
 # ---------------------------------------------------------------- on a CPU
@@ -302,7 +302,7 @@ def test_beyond_31_bits(build):
     """The last of many rows, images or points, and their gradients, are those of a short call."""
     need_kernels(OPS["bias_act"])
     if torch.cuda.mem_get_info()[0] < 40e9:
-        pytest.skip("40 GB of free GPU memory are needed")
+        pytest.skip("gpu: 40 GB of its memory must be free")
     op, inputs, options, long = build(MANY)
     axis = 1 if long == "coords" else 0
     tails = {**inputs, long: inputs[long].narrow(axis, inputs[long].shape[axis] - 9, 9).clone()}
