@@ -10,7 +10,7 @@ Both are a `Trainer` and run its own methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -168,6 +168,15 @@ def deviation(student: Phase, teacher: Phase) -> Deviation:
         norms[0] / norms[1],
         float((ours - theirs).norm()) / norms[1],
     )
+
+
+def deviations_by_phase(student: Witness, states: Iterable[State]) -> dict[str, list[Deviation]]:
+    """From the teacher, by phase, over the states that have it."""
+    found: dict[str, list[Deviation]] = {}
+    for state in states:
+        for phase, computed in phase_gradients(student, state).items():
+            found.setdefault(phase, []).append(deviation(computed, state.truth[phase]))
+    return found
 
 
 @cache

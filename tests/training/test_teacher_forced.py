@@ -11,7 +11,14 @@ from statistics import median
 import pytest
 
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
-from tests.training.teacher import Deviation, deviation, phase_gradients, teacher_states, witness
+from tests.training.teacher import (
+    Deviation,
+    deviation,
+    deviations_by_phase,
+    phase_gradients,
+    teacher_states,
+    witness,
+)
 
 STATES, SIZE, WIDTH = 10, 64, 32
 # The official structure at 64 pixels: half the width at the finest grid, R1 every third
@@ -38,13 +45,7 @@ def states():
 
 
 def deviations(states, **settings) -> dict[str, list[Deviation]]:
-    """By phase, over the states that have it."""
-    student = witness(CONFIG, **settings)
-    found: dict[str, list[Deviation]] = {}
-    for state in states:
-        for phase, computed in phase_gradients(student, state).items():
-            found.setdefault(phase, []).append(deviation(computed, state.truth[phase]))
-    return found
+    return deviations_by_phase(witness(CONFIG, **settings), states)
 
 
 def worst(found: dict[str, list[Deviation]]) -> str:
