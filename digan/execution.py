@@ -19,12 +19,18 @@ def choose_impl(kernels: Kernels) -> ops.Impl | None:
     """The ops' path for a setting; None leaves it to DIGAN_OPS, whose default is auto.
 
     Raises:
-        DiganError: the kernels are demanded and cannot run; with the reason and the cure.
+        DiganError: the kernels are demanded, by the setting or by DIGAN_OPS, and cannot run; with
+            the reason and the cure. Or DIGAN_OPS holds no such path.
     """
-    if kernels == "fused":
+    try:
+        wish = ops.default_impl() if kernels == "auto" else kernels
+    except ValueError as error:
+        raise DiganError(str(error)) from error
+    if wish == "fused":
+        flag = "DIGAN_OPS=fused" if kernels == "auto" else "--fused-kernels"
         for name in ops.status():
             if reason := ops.unavailable(name):
-                raise DiganError(f"--fused-kernels cannot be kept: {name}: {reason}")
+                raise DiganError(f"{flag} cannot be kept: {name}: {reason}")
     return None if kernels == "auto" else kernels
 
 

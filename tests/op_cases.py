@@ -386,6 +386,7 @@ COORD_LINEAR = Op(
         _case("no_videos", LRELU, B=0, T=2, H=4, W=2, F=3, O=5),
         _case("no_frames", LRELU, B=2, T=0, H=4, W=2, F=3, O=5),
         _case("no_columns", LRELU, B=2, T=2, H=4, W=0, F=3, O=5),
+        _case("no_outputs", LRELU, B=2, T=2, H=4, W=2, F=3, O=0),
         _case("no_frequencies", LRELU, B=2, T=2, H=4, W=2, F=0, O=5, low=False),
     ),
     wide=frozenset({"freq", "phase", "y", "x", "bias"}),

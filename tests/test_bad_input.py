@@ -102,6 +102,25 @@ def test_settings_that_cannot_be(digan, store, settings, tmp_path, monkeypatch, 
     assert list(tmp_path.glob("runs/*")) == []  # nothing was begun
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("fused", "DIGAN_OPS=fused cannot be kept: "),
+        ("quick", "DIGAN_OPS must be one of auto, fused, reference, got 'quick'"),
+    ],
+)
+def test_paths_of_the_ops_that_cannot_be(
+    digan, store, settings, network, tmp_path, monkeypatch, value, sentence
+):
+    monkeypatch.setenv("DIGAN_OPS", value)
+    out = tmp_path / "out"
+    for words in (("train", store, "--config", settings), ("generate", "--network", network)):
+        said = digan(*words, "--outdir", out)
+        assert said.status == 1
+        assert said.error.startswith(sentence)
+        assert list(out.glob("*")) == []  # nothing was begun
+
+
 def test_places_that_cannot_be_written(digan, store, settings, network, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for words in (

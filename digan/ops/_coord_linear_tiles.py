@@ -119,7 +119,7 @@ def coord_linear_gradients_tiled(
                 if skip is not None:
                     half = slice(rows.start // 2, rows.stop // 2)
                     dskip[video, time, half] = cells(da).sum((1, 3))
-                da = da.reshape(-1, o)
+                da = da.flatten(0, -2)
                 if bias is not None:
                     dbias += da.sum(0, dtype=wide)
                 drotated[video, time] += da.t() @ embedding
