@@ -58,3 +58,13 @@ def check_same_dtype(**tensors: Tensor | None) -> None:
                 f"{name} must have the dtype of {named[0][0]} ({named[0][1].dtype}), "
                 f"got {tensor.dtype}"
             )
+
+
+def check_wide(**tensors: Tensor) -> None:
+    """Checks for float64 or float32: eight bits of a phase or of a weight to be are too few.
+
+    Raises TypeError.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float64, torch.float32):
+            raise TypeError(f"{name} must be float64 or float32, got {tensor.dtype}")

@@ -17,7 +17,7 @@ from digan.ops._activation import (
     check_activation,
     slope_from_output,
 )
-from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._coord_linear_tiles import coord_linear_gradients_tiled, coord_linear_tiled
 from digan.ops._rotation import cells, rotate, unrotate
 from digan.ops._tiles import on_cpu
@@ -80,6 +80,7 @@ def coord_linear(
         if height % 2 or width % 2:
             raise ValueError(f"a grid with skip must have even sides, got {height} x {width}")
         check_shape(dims, "skip", skip, ("B", "T", height // 2, width // 2, "O"))
+    check_wide(freq=freq)
     check_same_dtype(freq=freq, phase=phase, y=y, x=x)
     weight, skip = _registry.autocast(weight, skip)
     check_same_dtype(weight=weight, skip=skip)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._tiles import on_cpu, tiles
 
 Table = tuple[Tensor, Tensor]  # sines and cosines
@@ -75,6 +75,7 @@ def _check_grid(freq: Tensor, phase: Tensor, y: Tensor, x: Tensor) -> None:
     check_shape(dims, "phase", phase, ("B", "T", "F"))
     check_shape(dims, "y", y, ("H",))
     check_shape(dims, "x", x, ("W",))
+    check_wide(freq=freq)
     check_same_dtype(freq=freq, phase=phase, y=y, x=x)
 
 

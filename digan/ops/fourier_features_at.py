@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._tiles import on_cpu, tiles
 from digan.ops.fourier_features import output_dtype
 
@@ -56,6 +56,7 @@ def fourier_features_at(
     check_shape(dims, "coords", coords, ("B", "N", "d"))
     if not 1 <= dims["d"] <= 4:
         raise ValueError(f"coords must have 1 to 4 coordinates a point, got {dims['d']}")
+    check_wide(freq=freq)
     check_same_dtype(freq=freq, phase=phase, coords=coords)
     dtype = output_dtype(dtype, freq)
     if _registry.takes_formula("fourier_features_at", impl, freq):
