@@ -21,6 +21,12 @@ LARGER = {
         Case("channels_last", {"shape": (2, 40, 13, 17)}, CLAMPED, layout="channels_last"),
         Case("one_channel", {"shape": (4, 1, 40, 40)}, LRELU),
         Case("more_than_a_full_grid", {"shape": (2, 5, 440, 300)}, LRELU, low=False),
+        # A stride of the grid that is whole planes but no whole rows, and one within a plane.
+        Case("rows_wider_than_the_grid", {"shape": (2, 1_100_003)}, LRELU, low=False),
+        Case("planes_larger_than_the_grid", {"shape": (1, 2, 1100, 1000)}, LRELU, low=False),
+    ),
+    "fir_resample": (
+        Case("the_largest_tile", {"shape": (1, 1, 80, 80), "filter": (8,)}, {"down": 2}),
     ),
     "factorized_modulation": (Case("many_rows", {"B": 3, "O": 130, "I": 72, "R": 10}),),
     "fourier_features": (

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tests.emulation import build
 from tests.emulation.planting import Fault, plant
+from tests.emulation.survivors import reason_for
 
 CSRC = build.ROOT / "csrc"
 # Not a kernel's own: what the emulator replaces, or other tests try number by number.
@@ -236,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     caught = len(chosen) - len(survivors)
     print(f"\n{len(chosen)} faults planted, {caught} caught ({100 * caught / len(chosen):.1f} %)")
     for fault in survivors:
-        print(f"  survived: {fault}")
+        print(f"  survived: {fault} ({reason_for(fault, CSRC) or 'UNEXPLAINED'})")
     return 0
 
 
