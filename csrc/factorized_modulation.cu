@@ -18,9 +18,13 @@
 namespace digan {
 namespace {
 
-// Two blocks a multiprocessor: left alone, the compiler aims at four and spills on some cards.
+// Blocks of a multiprocessor: left alone, the compiler aims at four and spills on some cards;
+// float64 takes two registers a number.
+template <class T>
+constexpr int kBlocks = sizeof(T) == 8 ? 1 : 2;
+
 template <class T, int V>
-__global__ void __launch_bounds__(kMostThreads, 2)
+__global__ void __launch_bounds__(kMostThreads, kBlocks<T>)
     factorized_modulation_kernel(Global<const T> weight,  // [O, I]
                                  Global<const T> left,    // [B, O, R]
                                  Global<const T> right,   // [B, R, I]

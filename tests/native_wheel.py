@@ -1,6 +1,7 @@
-"""A wheel with kernels for two cards, built once for all tests that look at it.
+"""A wheel with kernels, built once for all tests that look at it.
 
-It is built in build/native_test from a copy of the sources, and again only when a source, the
+It has code for two cards, and in a soak for the whole default list. It is built in a folder of
+build/ from a copy of the sources, and again only when a source, the
 compiler or PyTorch is another; ninja compiles what changed. A lock makes parallel test workers
 wait for one build.
 """
@@ -19,11 +20,10 @@ from pathlib import Path
 
 import torch
 
-from digan.toolkit import Toolkit
+from digan.toolkit import DEFAULT_ARCHITECTURES, Toolkit, architectures
 
 ROOT = Path(__file__).resolve().parent.parent
-CARDS = ("sm_80", "sm_90a")
-ARCH_LIST = "8.0 9.0a"
+TWO_CARDS = "8.0 9.0a"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Built:
 
     wheel: Path
     library: Path  # as it lies in the wheel
+    architectures: tuple[str, ...]
     log: str = field(repr=False)  # of every compiler call
+
+    @property
+    def cards(self) -> tuple[str, ...]:
+        """The cards that there is machine code for."""
+        return tuple(name for name in self.architectures if name.startswith("sm_"))
 
 
 def sources() -> list[Path]:
@@ -46,23 +52,25 @@ def sources() -> list[Path]:
     return files
 
 
-def built_wheel(toolkit: Toolkit) -> Built:
+def built_wheel(toolkit: Toolkit, whole: bool = False) -> Built:
     """Builds where it must, and returns what is there."""
-    place = ROOT / "build" / "native_test"
+    place = ROOT / "build" / ("native_test_whole" if whole else "native_test")
+    listed = DEFAULT_ARCHITECTURES if whole else TWO_CARDS
     place.mkdir(parents=True, exist_ok=True)
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        key = hashlib.sha256(f"{toolkit.version} {torch.__version__} {ARCH_LIST}".encode())
+        key = hashlib.sha256(f"{toolkit.version} {torch.__version__} {listed}".encode())
         for path in sources():
             key.update(f"{path}\0".encode() + (ROOT / path).read_bytes())
         stamp = place / "stamp"
         if not stamp.is_file() or stamp.read_text() != key.hexdigest():
             stamp.unlink(missing_ok=True)
-            _build(place)
+            _build(place, listed)
             stamp.write_text(key.hexdigest())
     (wheel,) = (place / "dist").glob("*.whl")
     log = (place / "tree" / "build" / "native" / "build.log").read_text()
-    return Built(wheel, place / "unpacked" / "digan" / "_native.so", log)
+    names = architectures({"TORCH_CUDA_ARCH_LIST": listed})
+    return Built(wheel, place / "unpacked" / "digan" / "_native.so", tuple(names), log)
 
 
 def copy_sources(tree: Path) -> None:
@@ -79,7 +87,7 @@ def copy_sources(tree: Path) -> None:
             target.write_bytes(content)
 
 
-def _build(place: Path) -> None:
+def _build(place: Path, listed: str) -> None:
     tree, dist = place / "tree", place / "dist"
     copy_sources(tree)
     for old in [dist, place / "unpacked", *(tree / "build").glob("lib*")]:
@@ -87,7 +95,7 @@ def _build(place: Path) -> None:
     environ = {
         **os.environ,
         "DIGAN_BUILD_CUDA": "1",
-        "TORCH_CUDA_ARCH_LIST": ARCH_LIST,
+        "TORCH_CUDA_ARCH_LIST": listed,
         "PIP_NO_INDEX": "1",
     }
     done = subprocess.run(
