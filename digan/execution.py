@@ -15,23 +15,34 @@ COMPUTE_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
-def choose_impl(kernels: Kernels) -> ops.Impl | None:
+def choose_impl(kernels: Kernels, device: torch.device | None = None) -> ops.Impl | None:
     """The ops' path for a setting; None leaves it to DIGAN_OPS, whose default is auto.
 
+    Kernels that are demanded, by the setting or by DIGAN_OPS=fused, must run wherever this version
+    has one; an op that has only its formula runs that, and the log of a run names it.
+
+    Args:
+        kernels: the setting.
+        device: of the networks, where it is known.
+
     Raises:
-        DiganError: the kernels are demanded, by the setting or by DIGAN_OPS, and cannot run; with
-            the reason and the cure. Or DIGAN_OPS holds no such path.
+        DiganError: kernels are demanded and cannot run; with the reason and the cure. Or DIGAN_OPS
+            holds no such path.
     """
     try:
         wish = ops.default_impl() if kernels == "auto" else kernels
     except ValueError as error:
         raise DiganError(str(error)) from error
-    if wish == "fused":
-        flag = "DIGAN_OPS=fused" if kernels == "auto" else "--fused-kernels"
-        for name in ops.status():
-            if reason := ops.unavailable(name):
-                raise DiganError(f"{flag} cannot be kept: {name}: {reason}")
-    return None if kernels == "auto" else kernels
+    if wish != "fused":
+        return None if kernels == "auto" else kernels
+    flag = "DIGAN_OPS=fused" if kernels == "auto" else "--fused-kernels"
+    formulas = [name for name in ops.status() if ops.has_only_a_formula(name)]
+    for name in ops.status():
+        if (reason := ops.unavailable(name)) and name not in formulas:
+            raise DiganError(f"{flag} cannot be kept: {name}: {reason}")
+    if device is not None and device.type != "cuda":
+        raise DiganError(f"{flag} cannot be kept: it needs device cuda, got {device}")
+    return "auto" if formulas else "fused"
 
 
 def choose_device(device: str | None) -> torch.device:

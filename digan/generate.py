@@ -248,11 +248,12 @@ def open_network(
     Raises:
         DiganError: a file that cannot be read, kernels demanded that cannot run.
     """
+    chosen = choose_device(device)
     return load_network(
         name,
-        impl=choose_impl(kernels),
+        impl=choose_impl(kernels, chosen),
         dtype=COMPUTE_DTYPES[precision],
-        device=choose_device(device),
+        device=chosen,
     )
 
 

@@ -150,10 +150,16 @@ class TestLibrary:
             "names = [s.name.split('::')[1] for s in torch._C._jit_get_all_schemas()"
             " if s.name.startswith('digan::')]\n"
             "print(json.dumps({'reason': n.reason(), 'cards': n.architectures(),"
-            " 'ops': sorted(o for o in names if has('digan::' + o, 'CUDA'))}))"
+            " 'ops': sorted(o for o in names if has('digan::' + o, 'CUDA')),"
+            " 'formulas': sorted(filter(digan.ops.has_only_a_formula, digan.ops.status()))}))"
         )
         found = json.loads(python(code, DIGAN_NATIVE_LIBRARY=str(built.library)))
-        assert found == {"reason": "", "cards": list(built.architectures), "ops": list(OPS)}
+        assert found == {
+            "reason": "",
+            "cards": list(built.architectures),
+            "ops": list(OPS),
+            "formulas": ["coord_linear", "modulated_linear"],
+        }
 
     def test_kernels_take_what_the_schemas_give(self, built):
         """Every op is called through the dispatcher with all its arguments.

@@ -14,7 +14,14 @@ the autocast dtype; freq, phase, axes and biases stay as they are.
 """
 
 from digan import native
-from digan.ops._registry import Impl, OpUnavailableError, default_impl, status, unavailable
+from digan.ops._registry import (
+    Impl,
+    OpUnavailableError,
+    default_impl,
+    has_only_a_formula,
+    status,
+    unavailable,
+)
 from digan.ops.bias_act import bias_act, bias_act_reference
 from digan.ops.coord_linear import coord_linear, coord_linear_reference
 from digan.ops.coord_mlp import CoordMLP
@@ -45,6 +52,7 @@ __all__ = [
     "fourier_features_at",
     "fourier_features_at_reference",
     "fourier_features_reference",
+    "has_only_a_formula",
     "modulated_linear",
     "modulated_linear_reference",
     "status",

@@ -103,6 +103,11 @@ def unavailable(name: str) -> str:
     return ""
 
 
+def has_only_a_formula(name: str) -> bool:
+    """True for an op for which the library that is loaded, and can run here, has no kernel."""
+    return not native.reason() and not _has_kernel(name)
+
+
 # What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph
 # that is being traced asks now and keeps the answer, so that `fused` is an error there too.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]

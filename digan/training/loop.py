@@ -132,7 +132,7 @@ def train(
     Raises:
         DiganError: anything that a user can mend, as far as possible before the first step.
     """
-    choose_impl(config.kernels)
+    choose_impl(config.kernels, choose_device(device))
     config, store, pairs = open_data(config, store_path)
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)

@@ -77,7 +77,7 @@ class Trainer:
         self.world = world or World()
         self.device = torch.device(device)
         self.seen = 0
-        impl = choose_impl(config.kernels)
+        impl = choose_impl(config.kernels, self.device)
         compute = COMPUTE_DTYPES[config.precision]
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):

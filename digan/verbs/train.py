@@ -126,12 +126,12 @@ def _dry_run(asked: TrainArgs) -> int:
     import torch
     import yaml
 
-    from digan.execution import choose_impl
+    from digan.execution import choose_device, choose_impl
     from digan.nn import Generator, PairDiscriminator
     from digan.training.loop import describe, open_data
 
     config, store, pairs = open_data(asked.settings, asked.data)
-    choose_impl(config.kernels)
+    choose_impl(config.kernels, choose_device(asked.device))
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
     with torch.device("meta"):
         networks = {
