@@ -64,7 +64,7 @@ def format_info(info: dict[str, Any]) -> str:
     else:
         rows.append(("toolkit", f"none: {toolkit['reason']}"))
     rows.append(("kernels", _kernels_line(info["kernels"])))
-    rows += [(f"op {name}", status) for name, status in info["ops"].items()]
+    rows += _op_rows(info["ops"])
     present = [name for name, there in info["video_encoders"].items() if there]
     absent = [name for name, there in info["video_encoders"].items() if not there]
     encoders = ", ".join(present) or "none"
@@ -72,6 +72,17 @@ def format_info(info: dict[str, Any]) -> str:
     rows.append(("disk", f"{disk['free_gib']:.1f} GiB free in {disk['path']}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _op_rows(ops: dict[str, str]) -> list[tuple[str, str]]:
+    """A row for each op; a long reason stands once, at the first op that has it."""
+    rows: list[tuple[str, str]] = []
+    told: dict[str, str] = {}
+    for name, status in ops.items():
+        first = told.setdefault(status, name)
+        path, _, reason = status.partition(" ")
+        rows.append((f"op {name}", f"{path} (as {first})" if reason and first != name else status))
+    return rows
 
 
 def _yes(flag: bool) -> str:

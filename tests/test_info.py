@@ -74,8 +74,22 @@ def test_report_holds_every_fact(info):
     starts = [line.split("  ")[0] for line in lines]
     for name in [*info["versions"], "system", "cpu", "toolkit", "kernels", "encoders", "disk"]:
         assert name in starts, name
-    for name, status in info["ops"].items():
-        assert any(line.startswith(f"op {name} ") and line.endswith(status) for line in lines), name
+    rows = [line.split(None, 2)[1:] for line in lines if line.startswith("op ")]
+    assert [name for name, _ in rows] == list(info["ops"])
+    assert all(status.startswith(info["ops"][name].split()[0]) for name, status in rows)
+    statuses = list(info["ops"].values())
+    for status in statuses:  # a reason stands once, however many ops have it
+        times = 1 if "(" in status else statuses.count(status)
+        assert [told for _, told in rows].count(status) == times
+
+
+def test_every_op_has_its_reason_or_says_whose(info):
+    ops = {"a": "reference (no)", "b": "fused", "c": "reference (old)", "d": "reference (no)"}
+    ops["e"] = "fused"
+    said = [line for line in format_info({**info, "ops": ops}).splitlines() if "op " in line[:3]]
+    assert [line.split(None, 2)[2] for line in said] == [
+        "reference (no)", "fused", "reference (old)", "reference (as a)", "fused"
+    ]  # fmt: skip
 
 
 def test_report_of_another_machine(info):
