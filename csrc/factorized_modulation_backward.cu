@@ -8,7 +8,10 @@
 //   right   dright = left^T @ dM: a thread holds V columns of kRanks ranks and walks down some
 //           rows; the parts are added by sums.cuh (the third kernel).
 //   weight  dweight = sum over videos, in order, of dU * (1 + M).
-// Bytes: the gradient once, dU written once and read twice (from L2 where it fits).
+// Bytes: the gradient once, dU written once and read twice (from L2 where it fits), and the parts
+// of dright written and read, R numbers for every rows_per_block of a column: at R = 10 each 0.3 of
+// the gradient where videos are many, 2.5 where they are so few that blocks take four rows (which
+// then is little, and stays in L2).
 // Without demodulation dU is the gradient itself and is not copied.
 //
 // Shared memory: 64 + 512 numbers in `rows`. All sums are in the tensors' type.
