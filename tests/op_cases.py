@@ -49,12 +49,17 @@ class Op:
     constant: frozenset[str] = frozenset()  # no gradient
     scale: Callable[[str, tuple[int, ...]], float] = lambda name, shape: 1.0
     has_dtype: bool = False  # takes the output's dtype as an argument
+    low: bool = True  # has a 16-bit form
     # Before the activation, to know how far a value is from a kink; None without activation.
     pre_activation: Callable[..., Tensor] | None = None
 
     @property
     def name(self) -> str:
         return self.function.__name__
+
+    def takes(self, case: Case, dtype: torch.dtype) -> bool:
+        """True if a case is tried in a dtype."""
+        return dtype not in LOW or (self.low and case.low)
 
 
 def relative_error(out: Tensor, ref: Tensor) -> float:
@@ -266,6 +271,7 @@ FACTORIZED_MODULATION = Op(
         _case("no_outputs", B=2, O=0, I=3, R=2),
         _case("no_inputs", B=2, O=4, I=0, R=2),
     ),
+    low=False,
 )
 
 _ROWS = {"B": 2, "I": 16, "O": 8}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from tests.op_cases import CLAMPED, LOW, LRELU, Case, Op
+from tests.op_cases import CLAMPED, LRELU, Case, Op
 
 LARGER = {
     "bias_act": (
@@ -40,5 +40,5 @@ LARGER = {
 def cases_for_mutants(op: Op, dtype: torch.dtype) -> Iterator[Case]:
     """All cases that are tried in `dtype`, the op's own first."""
     for case in (*op.cases, *LARGER.get(op.name, ())):
-        if dtype not in LOW or case.low:
+        if op.takes(case, dtype):
             yield case

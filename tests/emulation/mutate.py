@@ -146,14 +146,11 @@ def try_op(name: str) -> None:
     import torch
 
     from tests.emulation.extra_cases import cases_for_mutants
-    from tests.op_cases import OPS
+    from tests.op_cases import LOW, OPS
     from tests.ops.checks import DISPATCHED, check_gradients
 
     op = OPS[name]
-    wide = (torch.float32, torch.float64)
-    # The weights' kernel has no low precision: modulation is float32 whatever the mode.
-    low = () if name == "factorized_modulation" else (torch.bfloat16, torch.float16)
-    for dtype in (*wide, *low):
+    for dtype in (torch.float32, torch.float64, *LOW):
         for case in cases_for_mutants(op, dtype):
             check_gradients(op, case, dtype, DISPATCHED)
 

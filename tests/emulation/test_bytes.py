@@ -7,7 +7,7 @@ import torch
 
 from tests.emulation import build, byte_table
 from tests.emulation.byte_formulas import FORMULAS
-from tests.op_cases import LOW, OPS, Case, Op, make_inputs
+from tests.op_cases import OPS, Case, Op, make_inputs
 from tests.ops.checks import is_empty
 
 # Bytes from memory over those of inputs and results once, at the table's sizes: more where there
@@ -30,11 +30,9 @@ def runs():
     """Every case that launches a kernel, in each width that the kernels have."""
     for name in byte_table.TABLE:
         op = OPS[name]
-        low = () if name == "factorized_modulation" else LOW[:1]
-        for dtype in (torch.float64, torch.float32, *low):
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
             for case in op.cases:
-                tried = case.low or dtype not in LOW
-                if tried and not is_empty(op, case):
+                if op.takes(case, dtype) and not is_empty(op, case):
                     yield pytest.param(op, case, dtype, id=f"{name}-{case}-{str(dtype)[6:]}")
 
 

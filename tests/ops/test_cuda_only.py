@@ -108,8 +108,7 @@ def runs() -> list[object]:
             if checks.is_empty(op, case):
                 continue
             found.append(pytest.param(op, case, torch.float32, id=f"{name}-{case}"))
-            # The weights of a layer are float32 whatever the mode.
-            if case.name == typical and name != "factorized_modulation":
+            if case.name == typical and op.takes(case, torch.bfloat16):
                 found.append(pytest.param(op, case, torch.bfloat16, id=f"{name}-{case}-bfloat16"))
     return found
 
