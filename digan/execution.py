@@ -15,6 +15,15 @@ COMPUTE_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
+def wished_impl(kernels: Kernels) -> str:
+    """What a setting asks of the ops: its own path, or for `auto` that of DIGAN_OPS.
+
+    Raises:
+        ValueError: DIGAN_OPS holds no such path.
+    """
+    return ops.default_impl() if kernels == "auto" else kernels
+
+
 def choose_impl(kernels: Kernels, device: torch.device | None = None) -> ops.Impl | None:
     """The ops' path for a setting; None leaves it to DIGAN_OPS, whose default is auto.
 
@@ -30,19 +39,20 @@ def choose_impl(kernels: Kernels, device: torch.device | None = None) -> ops.Imp
             holds no such path.
     """
     try:
-        wish = ops.default_impl() if kernels == "auto" else kernels
+        wish = wished_impl(kernels)
     except ValueError as error:
         raise DiganError(str(error)) from error
     if wish != "fused":
         return None if kernels == "auto" else kernels
     flag = "DIGAN_OPS=fused" if kernels == "auto" else "--fused-kernels"
-    formulas = [name for name in ops.status() if ops.has_only_a_formula(name)]
-    for name in ops.status():
-        if (reason := ops.unavailable(name)) and name not in formulas:
+    names = list(ops.status())
+    demanded = [name for name in names if not ops.has_only_a_formula(name)]
+    for name in demanded:
+        if reason := ops.unavailable(name):
             raise DiganError(f"{flag} cannot be kept: {name}: {reason}")
     if device is not None and device.type != "cuda":
         raise DiganError(f"{flag} cannot be kept: it needs device cuda, got {device}")
-    return "auto" if formulas else "fused"
+    return "fused" if demanded == names else "auto"
 
 
 def choose_device(device: str | None) -> torch.device:

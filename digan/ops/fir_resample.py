@@ -201,12 +201,18 @@ def _one_convolution(
     if down == [1, 1] and min(crop) >= 0 and 0 <= extra[0] < up[1] and 0 <= extra[1] < up[0]:
         taps = taps.flip([0, 1]) if flip_filter else taps
         weight = (taps * gain).to(x.dtype).expand(channels, 1, *taps.shape)
-        return _transposed(x, weight, [up[1], up[0]], crop, extra)
+        size = _output_size(x, taps, up, down, padding)
+        return _transposed(x, weight, [up[1], up[0]], crop, extra, size)
     return None
 
 
 def _transposed(
-    x: Tensor, weight: Tensor, stride: list[int], crop: list[int], extra: list[int]
+    x: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    crop: list[int],
+    extra: list[int],
+    size: tuple[int, int],  # of the output
 ) -> Tensor:
     """A transposed convolution, channel by channel.
 
@@ -221,14 +227,10 @@ def _transposed(
 
     if not on_cpu(x) or x.dtype not in (torch.bfloat16, torch.float16):
         return convolve(x, weight)
-    out, wide = None, weight.float()
-    for index, image in enumerate(x.split(1)):
-        made = convolve(image.float(), wide)
-        if out is None:
-            size = [x.shape[0], *made.shape[1:]]
-            out = torch.empty(size, dtype=x.dtype, memory_format=_layout(x))
-        out[index] = made[0]
-    assert out is not None  # x has elements
+    out = torch.empty([*x.shape[:2], *size], dtype=x.dtype, memory_format=_layout(x))
+    wide = weight.float()
+    for made, image in zip(out.split(1), x.split(1), strict=True):
+        made.copy_(convolve(image.float(), wide))
     return out
 
 

@@ -15,6 +15,7 @@ import torch
 from digan import __version__, ops
 from digan.config import TrainConfig, to_dict
 from digan.errors import DiganError
+from digan.execution import wished_impl
 from digan.files import atomic_path
 from digan.training.step import Trainer
 
@@ -48,9 +49,7 @@ def surroundings(trainer: Trainer) -> dict[str, Any]:
 
 def fused_ops(trainer: Trainer) -> list[str]:
     """The ops that run on native kernels in this run."""
-    kernels = trainer.config.kernels
-    default = ops.default_impl() if kernels == "auto" else kernels
-    if trainer.device.type != "cuda" or default == "reference":
+    if trainer.device.type != "cuda" or wished_impl(trainer.config.kernels) == "reference":
         return []
     return [name for name, path in ops.status().items() if path == "fused"]
 

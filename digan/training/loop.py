@@ -132,16 +132,15 @@ def train(
     Raises:
         DiganError: anything that a user can mend, as far as possible before the first step.
     """
-    choose_impl(config.kernels, choose_device(device))
+    chosen = choose_device(device)
+    choose_impl(config.kernels, chosen)
     config, store, pairs = open_data(config, store_path)
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)
     if run is not None:
         writable_folder(run)
     with _Environment(config):
-        trainer = Trainer(
-            config, labels=pairs.labels if config.cond else None, device=choose_device(device)
-        )
+        trainer = Trainer(config, labels=pairs.labels if config.cond else None, device=chosen)
         # Two states and a few snapshots, of networks, average and two moments each.
         size = sum(
             p.numel() * p.element_size()

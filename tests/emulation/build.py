@@ -29,22 +29,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from csrc.build_library import TORCH_TARGET_VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 FOLDER = ROOT / "build" / "emulation"
-TORCH_TARGET_VERSION = "0x020a000000000000ULL"
 NAMESPACE = "digan_emulated"
 
 EMULATOR = (
-    *(
-        "array_bounds.cpp",
-        "async_copy.cpp",
-        "bank_conflicts.cpp",
-        "controls.cpp",
-        "fiber.cpp",
-        "launch.cpp",
-    ),
-    *("memory.cpp", "schedule.cpp", "shared.cpp", "tensor_cores.cpp"),
+    "array_bounds.cpp",
+    "async_copy.cpp",
+    "bank_conflicts.cpp",
+    "controls.cpp",
+    "fiber.cpp",
+    "launch.cpp",
+    "memory.cpp",
+    "schedule.cpp",
+    "shared.cpp",
+    "tensor_cores.cpp",
 )
 
 
