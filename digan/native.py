@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from digan._version import __version__
-from digan.toolkit import serves
+from digan.toolkit import OLDEST_ARCHITECTURE, serves
 
 _DESCRIPTION = re.compile(rb"digan native library: version ([^;]*); for ([^;]*); cuda ([0-9]+);")
 _OLDEST_DRIVER = {12: "525", 13: "580"}  # by the major version of the CUDA runtime
@@ -155,8 +155,8 @@ def _unserved(built: tuple[str, ...], capabilities: list[tuple[int, int]]) -> st
         if not serves(built, major, minor):
             cure = (
                 f"reinstall with TORCH_CUDA_ARCH_LIST={major}.{minor}"
-                if major >= 8
-                else "the kernels serve cards of 8.0 and newer"
+                if major >= OLDEST_ARCHITECTURE
+                else f"the kernels serve cards of {OLDEST_ARCHITECTURE} and newer"
             )
             return (
                 f"GPU {card} is sm_{major}{minor}, and the kernels were built for "
