@@ -3,24 +3,20 @@
 namespace emu {
 namespace {
 
-int elements(const SharedStorage& storage) {
-  return 16 / storage.element_bytes;
-}
-
-void set_pending(SharedStorage& storage, int64_t element, bool pending) {
-  for (int64_t i = element; i < element + elements(storage); ++i) {
+void set_pending(SharedStorage& storage, int64_t at, bool pending) {
+  for (int64_t i = at >> storage.cell_shift; i < (at + 16) >> storage.cell_shift; ++i) {
     storage.cells[i].pending = pending;
   }
 }
 
 }  // namespace
 
-void begin_copy(SharedStorage& storage, int64_t element, const char (&data)[16]) {
-  check_shared_write(storage, element, elements(storage));
-  count_shared(storage, element, 16, true);
-  std::memset(storage.data + element * storage.element_bytes, 0xff, 16);
-  set_pending(storage, element, true);
-  PendingCopy copy{self->copy_group, &storage, element, {}};
+void begin_copy(SharedStorage& storage, int64_t at, const char (&data)[16]) {
+  check_shared_write(storage, at, 16);
+  count_shared(storage, at, 16, true);
+  std::memset(storage.data + at, 0xff, 16);
+  set_pending(storage, at, true);
+  PendingCopy copy{self->copy_group, &storage, at, {}};
   std::memcpy(copy.data, data, 16);
   self->copies.push_back(copy);
 }
@@ -38,9 +34,9 @@ void wait_for_copies(int pending) {
       continue;
     }
     auto& storage = *static_cast<SharedStorage*>(copy.storage);
-    set_pending(storage, copy.element, false);
-    check_shared_write(storage, copy.element, elements(storage));
-    std::memcpy(storage.data + copy.element * storage.element_bytes, copy.data, 16);
+    set_pending(storage, copy.at, false);
+    check_shared_write(storage, copy.at, 16);
+    std::memcpy(storage.data + copy.at, copy.data, 16);
   }
   lane.copies = left;
 }

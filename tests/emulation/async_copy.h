@@ -12,7 +12,7 @@
 namespace emu {
 
 // Poisons 16 bytes of shared memory, which nobody may touch until the wait.
-void begin_copy(SharedStorage& storage, int64_t element, const char (&data)[16]);
+void begin_copy(SharedStorage& storage, int64_t at, const char (&data)[16]);
 void commit_copies();
 void wait_for_copies(int pending);
 
@@ -30,8 +30,8 @@ void cp_async_16(emu::Shared<T> to, emu::Global<const T> from, bool valid = true
   } else if (from == nullptr) {
     emu::fail("cp_async_16 from a null pointer");
   }
-  emu::check_shared_alignment(to.storage(), to.element(), 16);
-  emu::begin_copy(to.storage(), to.element(), data);
+  emu::check_shared_alignment(to.storage(), to.at(), 16);
+  emu::begin_copy(to.storage(), to.at(), data);
 }
 
 inline void cp_async_commit() {

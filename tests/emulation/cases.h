@@ -16,6 +16,7 @@ using Table = std::map<std::string, Kernel>;
 
 void add_warp_cases(Table& table);
 void add_block_cases(Table& table);
+void add_shared_cases(Table& table);
 void add_tensor_cases(Table& table);
 void add_copy_cases(Table& table);
 

@@ -18,6 +18,7 @@ py::dict dict_of(const LaunchRecord& record) {
   dict["kernel"] = record.kernel;
   dict["grid"] = py::make_tuple(record.grid.x, record.grid.y, record.grid.z);
   dict["block"] = py::make_tuple(record.block.x, record.block.y, record.block.z);
+  dict["launch_shared_bytes"] = record.launch_shared_bytes;
   dict["barriers"] = c.barriers;
   dict["warp_barriers"] = c.warp_barriers;
   dict["warp_exchanges"] = c.warp_exchanges;

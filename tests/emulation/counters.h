@@ -26,6 +26,7 @@ struct Counters {
 struct LaunchRecord {
   std::string kernel;
   dim3 grid, block;
+  int64_t launch_shared_bytes;  // of a block, beside its arrays of known size
   Counters counters;
 };
 

@@ -48,22 +48,12 @@ void store16(Global<T> to, const Vec16<T>& value) {
 
 template <class T>
 Vec16<T> load16(Shared<const T> from) {
-  emu::SharedStorage& storage = from.storage();
-  emu::check_shared_alignment(storage, from.element(), 16);
-  emu::check_shared_read(storage, from.element(), Vec16<T>::kCount);
-  emu::count_shared(storage, from.element(), 16, false);
-  Vec16<T> value;
-  std::memcpy(&value, storage.data + from.element() * sizeof(T), 16);
-  return value;
+  return from.template wide_read<Vec16<T>>();
 }
 
 template <class T>
 void store16(Shared<T> to, const Vec16<T>& value) {
-  emu::SharedStorage& storage = to.storage();
-  emu::check_shared_alignment(storage, to.element(), 16);
-  emu::check_shared_write(storage, to.element(), Vec16<T>::kCount);
-  emu::count_shared(storage, to.element(), 16, true);
-  std::memcpy(storage.data + to.element() * sizeof(T), &value, 16);
+  to.wide_write(value);
 }
 
 // Memory that may be written is read as well.
@@ -88,6 +78,11 @@ T __ldg(emu::Global<const T> from) {
   constinit static ::emu::SharedArray<T, (count)> name##_storage(#name); \
   const ::emu::Shared<T> name(name##_storage)
 
+#define DIGAN_SHARED_DYNAMIC(T, name) const ::emu::Shared<T> name(::emu::dynamic_shared(#name))
+
 #define DIGAN_UNWRAP(...) __VA_ARGS__
 #define DIGAN_LAUNCH(kernel, grid, block, stream, ...) \
-  ::emu::launch(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (stream), __VA_ARGS__)
+  DIGAN_LAUNCH_SHARED(kernel, grid, block, 0, stream, __VA_ARGS__)
+#define DIGAN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)                \
+  ::emu::launch(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (shared_bytes), (stream), \
+                __VA_ARGS__)

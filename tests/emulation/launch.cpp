@@ -7,6 +7,7 @@
 #include "memory.h"
 #include "mutant.h"
 #include "schedule.h"
+#include "shared.h"
 
 namespace emu {
 
@@ -34,7 +35,7 @@ std::string kernel_name(std::string name) {
   return name;
 }
 
-std::string configuration_complaint(dim3 grid, dim3 block) {
+std::string configuration_complaint(dim3 grid, dim3 block, int64_t shared_bytes) {
   const auto threads = static_cast<uint64_t>(block.x) * block.y * block.z;
   if (threads == 0 || threads > 1024 || block.z > 64) {
     return "a block must have 1 to 1024 threads, at most 64 along z, got " +
@@ -44,6 +45,10 @@ std::string configuration_complaint(dim3 grid, dim3 block) {
   if (blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
     return "a grid must have 1 to 2147483647 x 65535 x 65535 blocks, got " +
            text_of({grid.x, grid.y, grid.z});
+  }
+  if (shared_bytes < 0 || shared_bytes > kMostSharedBytes) {
+    return "a block must have at most " + std::to_string(kMostSharedBytes) +
+           " bytes of shared memory, got " + std::to_string(shared_bytes);
   }
   return "";
 }
@@ -81,23 +86,29 @@ void raise_fault(const std::string& what) {
   throw Fault{text + ": " + what};
 }
 
-cudaError_t run_kernel(const char* name, dim3 grid, dim3 block, void (*body)(void*), void* bound) {
+cudaError_t run_kernel(const char* name,
+                       dim3 grid,
+                       dim3 block,
+                       int64_t shared_bytes,
+                       void (*body)(void*),
+                       void* bound) {
   running = kernel_name(name);
   self = nullptr;
-  const std::string complaint = configuration_complaint(grid, block);
+  const std::string complaint = configuration_complaint(grid, block, shared_bytes);
   if (!complaint.empty()) {
     return set_error(cudaErrorInvalidConfiguration, running + ": " + complaint);
   }
   counters = Counters();
   report.clear();
   cudaError_t error = cudaSuccess;
+  set_dynamic_shared(shared_bytes);
   try {
     run_grid(grid, block, body, bound);
   } catch (const Fault& fault) {
     error = set_error(cudaErrorLaunchFailure, fault.text);
   }
   self = nullptr;
-  records.push_back({running, grid, block, counters});
+  records.push_back({running, grid, block, shared_bytes, counters});
   return error;
 }
 

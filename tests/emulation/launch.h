@@ -11,8 +11,13 @@
 namespace emu {
 
 // Runs a kernel, its arguments bound, as every thread of the grid. `name` is as the launch spells
-// it.
-cudaError_t run_kernel(const char* name, dim3 grid, dim3 block, void (*body)(void*), void* bound);
+// it; each block has `shared_bytes` of shared memory beside its arrays.
+cudaError_t run_kernel(const char* name,
+                       dim3 grid,
+                       dim3 block,
+                       int64_t shared_bytes,
+                       void (*body)(void*),
+                       void* bound);
 
 // One at a time: the emulator's state is the process's.
 class LaunchLock {
@@ -28,6 +33,7 @@ cudaError_t launch(const char* name,
                    void (*kernel)(Parameters...),
                    dim3 grid,
                    dim3 block,
+                   int64_t shared_bytes,
                    cudaStream_t,
                    Arguments&&... arguments) {
   using Values = std::tuple<std::decay_t<Parameters>...>;
@@ -41,7 +47,7 @@ cudaError_t launch(const char* name,
     auto& bound = *static_cast<Bound*>(pointer);
     std::apply(bound.kernel, bound.values);
   };
-  return run_kernel(name, grid, block, body, &bound);
+  return run_kernel(name, grid, block, shared_bytes, body, &bound);
 }
 
 }  // namespace emu

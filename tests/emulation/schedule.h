@@ -31,7 +31,7 @@ enum class State { kReady, kAtExchange, kAtBarrier, kDone };
 struct PendingCopy {
   int group;
   void* storage;
-  int64_t element;
+  int64_t at;  // bytes
   char data[16];
 };
 

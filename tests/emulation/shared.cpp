@@ -1,6 +1,8 @@
 #include "shared.h"
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "bank_conflicts.h"
 #include "counters.h"
@@ -11,10 +13,27 @@ namespace emu {
 namespace {
 
 constexpr int16_t kSeveral = -1;
-constexpr uint32_t kMostBytes = 48 * 1024;  // of arrays whose size the compiler knows
+constexpr uint32_t kMostStaticBytes = 48 * 1024;  // of arrays whose size the compiler knows
+// Without the attribute that DIGAN_LAUNCH_SHARED sets, a block may have no more in all.
+constexpr int64_t kMostUnasked = 48 * 1024;
+constexpr int kAlignment = 128;  // of the memory that a launch sizes
+constexpr int kCellShift = 1;    // there
 
 int64_t layout_block = 0;
-uint32_t layout_end = 0;
+uint32_t layout_end = 0;  // of the static arrays
+
+// Behind all static arrays; the banks repeat every 128 bytes.
+SharedStorage dynamic{"shared memory", kCellShift, 0, nullptr, nullptr, 0, kMostStaticBytes};
+std::vector<char> dynamic_data;
+std::vector<SharedCell> dynamic_cells;
+
+void place_static(SharedStorage& storage) {
+  storage.offset = layout_end;
+  layout_end += static_cast<uint32_t>((storage.bytes + 15) / 16 * 16);
+  if (layout_end > kMostStaticBytes) {
+    fail("the block's shared arrays hold ", layout_end, " bytes, at most ", kMostStaticBytes);
+  }
+}
 
 // At a block's first touch: poison, and a place in the block's shared memory.
 void open(SharedStorage& storage) {
@@ -22,63 +41,103 @@ void open(SharedStorage& storage) {
     return;
   }
   storage.block = block_serial;
-  const auto bytes = static_cast<size_t>(storage.count) * storage.element_bytes;
-  std::memset(storage.data, 0xff, bytes);
-  for (int64_t i = 0; i < storage.count; ++i) {
-    storage.cells[i] = SharedCell();
-  }
+  std::memset(storage.data, 0xff, static_cast<size_t>(storage.bytes));
+  std::fill_n(storage.cells, storage.bytes >> storage.cell_shift, SharedCell());
   if (layout_block != block_serial) {
     layout_block = block_serial;
     layout_end = 0;
   }
-  storage.offset = layout_end;
-  layout_end += static_cast<uint32_t>((bytes + 15) / 16 * 16);
-  if (layout_end > kMostBytes) {
-    fail("the block's shared arrays hold ", layout_end, " bytes, at most ", kMostBytes);
+  if (&storage != &dynamic) {
+    place_static(storage);
+  }
+  const int64_t all = (layout_end + kAlignment - 1) / kAlignment * kAlignment + dynamic.bytes;
+  const int64_t most = dynamic.bytes > kMostUnasked ? kMostSharedBytes : kMostUnasked;
+  if (dynamic.bytes > 0 && all > most) {
+    fail("the block has ", all, " bytes of shared memory, arrays and ", dynamic.bytes,
+         " of its launch, at most ", most);
   }
 }
 
+// "tile[5]", or "byte 10 of memory" where there are no elements.
+std::string place(const SharedStorage& storage, int64_t at) {
+  if (&storage == &dynamic) {
+    return "byte " + std::to_string(at) + " of " + storage.name;
+  }
+  return std::string(storage.name) + "[" + std::to_string(at >> storage.cell_shift) + "]";
+}
+
+std::string place_of_cell(const SharedStorage& storage, int64_t cell) {
+  return place(storage, cell << storage.cell_shift);
+}
+
 [[noreturn]] void race(
-    SharedStorage& storage, int64_t element, const char* what, int other, bool same_warp) {
-  fail("race: ", what, " ", storage.name, "[", element, "] which thread ", other, " of ",
+    SharedStorage& storage, int64_t cell, const char* what, int other, bool same_warp) {
+  fail("race: ", what, " ", place_of_cell(storage, cell), " which thread ", other, " of ",
        same_warp ? "the same warp, without __syncwarp between"
                  : "another warp, without __syncthreads between");
 }
 
-void check_bounds(SharedStorage& storage, int64_t element, int count, const char* verb) {
-  if (element < 0 || element + count > storage.count) {
-    fail(verb, " ", storage.name, "[", element, "], which has ", storage.count, " elements");
+// The cells of an access.
+struct Cells {
+  int64_t begin, end;
+};
+
+Cells cells_of(SharedStorage& storage, int64_t at, int bytes, const char* verb) {
+  if (at < 0 || at + bytes > storage.bytes) {
+    const bool sized = &storage == &dynamic;
+    fail(verb, " ", place(storage, at), ", which has ",
+         sized ? storage.bytes : storage.bytes >> storage.cell_shift,
+         sized ? " bytes" : " elements");
   }
+  if ((at | bytes) & ((1 << storage.cell_shift) - 1)) {
+    fail(verb, " ", bytes, " bytes at byte ", at, " of ", storage.name,
+         ", which is watched by pieces of ", 1 << storage.cell_shift);
+  }
+  return {at >> storage.cell_shift, (at + bytes) >> storage.cell_shift};
 }
 
-void check_against_write(SharedStorage& storage,
-                         int64_t element,
-                         const SharedCell& cell,
-                         const Lane& lane,
-                         const char* what) {
+void check_against_write(
+    SharedStorage& storage, int64_t i, const SharedCell& cell, const Lane& lane, const char* what) {
   if (cell.written != barrier_epoch || cell.writer == lane.thread) {
     return;
   }
   const bool same_warp = cell.writer / 32 == lane.warp->number;
   if (!same_warp || cell.written_in_warp == lane.warp->epoch) {
-    race(storage, element, what, cell.writer, same_warp);
+    race(storage, i, what, cell.writer, same_warp);
   }
 }
 
 }  // namespace
 
-void check_shared_read(SharedStorage& storage, int64_t element, int count, int lane_number) {
+SharedStorage& dynamic_shared(const char* name) {
+  dynamic.name = name;
+  return dynamic;
+}
+
+void set_dynamic_shared(int64_t bytes) {
+  const auto size = static_cast<size_t>(bytes);
+  if (dynamic_data.size() < size) {
+    dynamic_data.resize(size);
+    dynamic_cells.resize((size + 1) >> kCellShift);
+  }
+  dynamic.bytes = bytes;
+  dynamic.data = dynamic_data.data();
+  dynamic.cells = dynamic_cells.data();
+}
+
+void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane_number) {
   open(storage);
-  check_bounds(storage, element, count, "reads");
+  const Cells cells = cells_of(storage, at, bytes, "reads");
   const Lane& lane = lane_number < 0 ? *self : *self->warp->lanes[lane_number];
   const Warp& warp = *lane.warp;
-  for (int64_t i = element; i < element + count; ++i) {
+  for (int64_t i = cells.begin; i < cells.end; ++i) {
     SharedCell& cell = storage.cells[i];
     if (cell.pending) {
-      fail("reads ", storage.name, "[", i, "] before the asynchronous copy to it was waited for");
+      fail("reads ", place_of_cell(storage, i),
+           " before the asynchronous copy to it was waited for");
     }
     if (cell.written == 0) {
-      fail("reads ", storage.name, "[", i, "], which nobody wrote");
+      fail("reads ", place_of_cell(storage, i), ", which nobody wrote");
     }
     check_against_write(storage, i, cell, lane, "reads");
     const auto warp_number = static_cast<int16_t>(warp.number);
@@ -98,15 +157,16 @@ void check_shared_read(SharedStorage& storage, int64_t element, int count, int l
   }
 }
 
-void check_shared_write(SharedStorage& storage, int64_t element, int count) {
+void check_shared_write(SharedStorage& storage, int64_t at, int bytes) {
   open(storage);
-  check_bounds(storage, element, count, "writes");
+  const Cells cells = cells_of(storage, at, bytes, "writes");
   const Lane& lane = *self;
   const Warp& warp = *lane.warp;
-  for (int64_t i = element; i < element + count; ++i) {
+  for (int64_t i = cells.begin; i < cells.end; ++i) {
     SharedCell& cell = storage.cells[i];
     if (cell.pending) {
-      fail("writes ", storage.name, "[", i, "] before the asynchronous copy to it was waited for");
+      fail("writes ", place_of_cell(storage, i),
+           " before the asynchronous copy to it was waited for");
     }
     check_against_write(storage, i, cell, lane, "overwrites");
     if (cell.read == barrier_epoch) {
@@ -116,7 +176,7 @@ void check_shared_write(SharedStorage& storage, int64_t element, int count) {
         const int reader = cell.reading_warp == kSeveral || cell.reading_lane == kSeveral
                                ? -1
                                : 32 * cell.reading_warp + cell.reading_lane;
-        fail("race: overwrites ", storage.name, "[", i, "] which ",
+        fail("race: overwrites ", place_of_cell(storage, i), " which ",
              reader < 0 ? "several threads" : "thread " + std::to_string(reader), " read, without ",
              other_warp ? "__syncthreads" : "__syncwarp", " between");
       }
@@ -127,18 +187,15 @@ void check_shared_write(SharedStorage& storage, int64_t element, int count) {
   }
 }
 
-void check_shared_alignment(SharedStorage& storage, int64_t element, int bytes) {
-  open(storage);
-  const int64_t offset = element * storage.element_bytes;
-  if (offset % bytes != 0) {
-    fail("misaligned: ", bytes, " bytes at ", storage.name, "[", element, "], byte ", offset);
+void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes) {
+  if ((at & (bytes - 1)) != 0) {
+    fail("misaligned: ", bytes, " bytes at ", place(storage, at), ", byte ", at);
   }
 }
 
-void count_shared(SharedStorage& storage, int64_t element, int bytes, bool writes) {
+void count_shared(SharedStorage& storage, int64_t at, int bytes, bool writes) {
   ++(writes ? counters.shared_writes : counters.shared_reads);
-  note_shared_access(storage.offset + static_cast<uint32_t>(element * storage.element_bytes),
-                     bytes);
+  note_shared_access(storage.offset + static_cast<uint32_t>(at), bytes);
 }
 
 }  // namespace emu

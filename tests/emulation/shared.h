@@ -1,9 +1,12 @@
-// Shared memory: poisoned when a block starts, and watched element by element.
+// Shared memory: poisoned when a block starts, and watched cell by cell.
 //
-// For each element it is known who wrote and who read it last, and between which barriers. Two
-// threads that touch an element, one of them writing, race unless a __syncthreads stands between,
+// For each cell it is known who wrote and who read it last, and between which barriers. Two
+// threads that touch a cell, one of them writing, race unless a __syncthreads stands between,
 // or a __syncwarp if both are of one warp (a shuffle is no memory barrier). Every race is
 // reported, whether or not this run's order made it show.
+//
+// A cell is an element of an array of known size, and 2 bytes of the memory that a launch sizes,
+// so that this can be viewed as numbers of any type.
 
 #pragma once
 
@@ -15,7 +18,7 @@
 
 namespace emu {
 
-// What is known of an element; epochs are 0 for never in this block.
+// What is known of a cell; epochs are 0 for never in this block.
 struct SharedCell {
   uint32_t written = 0, written_in_warp = 0;  // barrier epoch, __syncwarp epoch
   uint32_t read = 0, read_in_warp = 0;
@@ -26,21 +29,26 @@ struct SharedCell {
 
 struct SharedStorage {
   const char* name;
-  int element_bytes;
-  int64_t count;
+  int cell_shift;  // a cell has 1 << cell_shift bytes
+  int64_t bytes;
   char* data;
   SharedCell* cells;
   int64_t block = 0;    // whose content this is
   uint32_t offset = 0;  // in the block's shared memory
 };
 
-// `lane` of the running thread's warp is the one that accesses, -1 for the running thread.
-void check_shared_read(SharedStorage& storage, int64_t element, int count, int lane = -1);
-void check_shared_write(SharedStorage& storage, int64_t element, int count);
+// Places are in bytes. `lane` of the running thread's warp is the one that accesses, -1 for the
+// running thread.
+void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane = -1);
+void check_shared_write(SharedStorage& storage, int64_t at, int bytes);
+void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes);
 // Notes one access for the counters.
-void count_shared(SharedStorage& storage, int64_t element, int bytes, bool writes);
-// Alignment of an access that is wider than an element.
-void check_shared_alignment(SharedStorage& storage, int64_t element, int bytes);
+void count_shared(SharedStorage& storage, int64_t at, int bytes, bool writes);
+
+// What the launch that runs now gave its blocks.
+SharedStorage& dynamic_shared(const char* name);
+void set_dynamic_shared(int64_t bytes);
+constexpr int64_t kMostSharedBytes = 99 * 1024;  // of a block, on cards 8.6, 8.9 and 12.0
 
 template <class T>
 class Shared {
@@ -49,13 +57,17 @@ class Shared {
 
   Shared() = default;
   explicit Shared(SharedStorage& storage) : storage_(&storage) {}
-  Shared(SharedStorage* storage, int64_t element) : storage_(storage), element_(element) {}
-  operator Shared<const T>() const { return Shared<const T>(storage_, element_); }
+  Shared(SharedStorage* storage, int64_t at) : storage_(storage), at_(at) {}
+  operator Shared<const T>() const { return Shared<const T>(storage_, at_); }
 
-  friend Shared operator+(Shared a, int64_t n) { return Shared(a.storage_, a.element_ + n); }
+  friend Shared operator+(Shared a, int64_t n) {
+    return Shared(a.storage_, a.at_ + n * static_cast<int64_t>(sizeof(T)));
+  }
   friend Shared operator+(int64_t n, Shared a) { return a + n; }
   friend Shared operator-(Shared a, int64_t n) { return a + -n; }
-  friend int64_t operator-(Shared a, Shared b) { return a.element_ - b.element_; }
+  friend int64_t operator-(Shared a, Shared b) {
+    return (a.at_ - b.at_) / static_cast<int64_t>(sizeof(T));
+  }
   Shared& operator+=(int64_t n) { return *this = *this + n; }
   Shared& operator-=(int64_t n) { return *this = *this + -n; }
   Shared& operator++() { return *this += 1; }
@@ -69,35 +81,55 @@ class Shared {
   }
   auto operator*() const { return (*this)[0]; }
 
-  Value read() const {
-    check_shared_read(*storage_, element_, 1);
-    count_shared(*storage_, element_, sizeof(T), false);
-    Value value;
-    std::memcpy(&value, storage_->data + element_ * sizeof(T), sizeof(T));
+  Value read() const { return wide_read<Value>(); }
+  void write(const Value& value) const { wide_write(value); }
+
+  // Accesses of a type that may be wider, as one instruction that wants its alignment.
+  template <class V>
+  V wide_read() const {
+    check_shared_alignment(*storage_, at_, alignof(V));
+    check_shared_read(*storage_, at_, sizeof(V));
+    count_shared(*storage_, at_, sizeof(V), false);
+    V value;
+    std::memcpy(&value, storage_->data + at_, sizeof(V));
     return value;
   }
-  void write(const Value& value) const {
+  template <class V>
+  void wide_write(const V& value) const {
     static_assert(!std::is_const_v<T>, "read only");
-    check_shared_write(*storage_, element_, 1);
-    count_shared(*storage_, element_, sizeof(T), true);
-    std::memcpy(storage_->data + element_ * sizeof(T), &value, sizeof(T));
+    check_shared_alignment(*storage_, at_, alignof(V));
+    check_shared_write(*storage_, at_, sizeof(V));
+    count_shared(*storage_, at_, sizeof(V), true);
+    std::memcpy(storage_->data + at_, &value, sizeof(V));
   }
 
   SharedStorage& storage() const { return *storage_; }
-  int64_t element() const { return element_; }
+  int64_t at() const { return at_; }  // bytes
 
  private:
   SharedStorage* storage_ = nullptr;
-  int64_t element_ = 0;
+  int64_t at_ = 0;
 };
 
 // A shared array is one object for all threads, as its blocks run one after another.
 template <class T, int64_t kCount>
 struct SharedArray : SharedStorage {
+  static_assert((sizeof(T) & (sizeof(T) - 1)) == 0, "numbers");
   explicit constexpr SharedArray(const char* name)
-      : SharedStorage{name, sizeof(T), kCount, bytes, own_cells} {}
-  alignas(16) char bytes[kCount * sizeof(T)] = {};
+      : SharedStorage{name, __builtin_ctz(sizeof(T)), sizeof(content), content, own_cells} {}
+  alignas(16) char content[kCount * sizeof(T)] = {};
   SharedCell own_cells[kCount] = {};
 };
 
 }  // namespace emu
+
+namespace digan {
+
+// The same place, seen as numbers of another type.
+template <class U, class T>
+emu::Shared<U> view_as(emu::Shared<T> pointer) {
+  static_assert(std::is_const_v<U> || !std::is_const_v<T>, "read only");
+  return emu::Shared<U>(&pointer.storage(), pointer.at());
+}
+
+}  // namespace digan

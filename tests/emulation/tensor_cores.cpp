@@ -14,7 +14,7 @@ constexpr unsigned kWholeWarp = 0xffffffffu;
 struct Matrices {
   uint32_t* to;
   SharedStorage* storage;
-  int64_t element;  // where this lane's row begins
+  int64_t at;  // the byte where this lane's row begins
   bool transposed;
 };
 
@@ -31,9 +31,9 @@ void complete_matrices(Warp& warp, unsigned) {
       for (int column = 0; column < 8; ++column) {
         // Whichever lane gets the number is its reader.
         const int reader = source.transposed ? 4 * column + row / 2 : 4 * row + column / 2;
-        check_shared_read(*source.storage, source.element + column, 1, reader);
+        check_shared_read(*source.storage, source.at + 2 * column, 2, reader);
       }
-      std::memcpy(numbers[row], source.storage->data + 2 * source.element, 16);
+      std::memcpy(numbers[row], source.storage->data + source.at, 16);
     }
     for (int lane = 0; lane < 32; ++lane) {
       const Matrices& target = matrices_of(warp, lane);
@@ -109,11 +109,11 @@ void complete_product(Warp& warp, unsigned) {
 }  // namespace
 
 void load_matrices(
-    uint32_t (&to)[4], SharedStorage& storage, int64_t element, bool transposed, Where where) {
-  Matrices mine{to, &storage, element, transposed};
-  check_shared_alignment(storage, element, 16);
+    uint32_t (&to)[4], SharedStorage& storage, int64_t at, bool transposed, Where where) {
+  Matrices mine{to, &storage, at, transposed};
+  check_shared_alignment(storage, at, 16);
   // Its 8 rows of a matrix are one pass, as 8 lanes of a 16-byte access are.
-  count_shared(storage, element, 16, false);
+  count_shared(storage, at, 16, false);
   meet_warp(transposed ? "ldmatrix.trans" : "ldmatrix", kWholeWarp, complete_matrices, &mine,
             where);
 }

@@ -12,7 +12,7 @@ namespace emu {
 enum class Operand { kBF16, kF16, kTF32 };
 
 void load_matrices(
-    uint32_t (&to)[4], SharedStorage& storage, int64_t element, bool transposed, Where where);
+    uint32_t (&to)[4], SharedStorage& storage, int64_t at, bool transposed, Where where);
 void multiply(
     Operand type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where);
 
@@ -23,7 +23,7 @@ namespace digan {
 template <class T>
 void ldmatrix_x4(uint32_t (&to)[4], emu::Shared<T> row, emu::Where where = emu::Where::current()) {
   static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
-  emu::load_matrices(to, row.storage(), row.element(), false, where);
+  emu::load_matrices(to, row.storage(), row.at(), false, where);
 }
 
 template <class T>
@@ -31,7 +31,7 @@ void ldmatrix_x4_trans(uint32_t (&to)[4],
                        emu::Shared<T> row,
                        emu::Where where = emu::Where::current()) {
   static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
-  emu::load_matrices(to, row.storage(), row.element(), true, where);
+  emu::load_matrices(to, row.storage(), row.at(), true, where);
 }
 
 inline void mma_m16n8k16_bf16(float (&d)[4],
