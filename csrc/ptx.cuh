@@ -3,7 +3,8 @@
 // Fragments are registers of a warp, by lane = 4 * row_in_group + pair:
 //
 //   ldmatrix   four 8x8 matrices of 16-bit numbers; lane 8 * m + r names row r of matrix m
-//              (16 bytes), register m then holds numbers [lane / 4][2 * (lane % 4) + {0, 1}]
+//              (16 bytes), register m then holds numbers [lane / 4][2 * (lane % 4) + {0, 1}];
+//              or four 8x4 ones of float32, of which it holds number [lane / 4][lane % 4]
 //   mma        D[16, 8] += A[16, K] B[K, 8] in float32; operands as ldmatrix leaves them, for B
 //              from memory that holds its columns (B transposed) as rows
 //   cp.async   16 bytes from global to shared memory, seen after the wait for their group, by
@@ -32,7 +33,7 @@ __device__ __forceinline__ uint32_t shared_address(const T* pointer) {
 
 template <class T>
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&to)[4], const T* row) {
-  static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "matrices of 16-bit numbers or of float32");
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(shared_address(row))
@@ -51,11 +52,12 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&to)[4], const T* ro
 
 // ---------------------------------------------------------------- mma
 
+// Functions of registers, which the compiler may move or drop as it does an addition.
+
 __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4],
                                                   const uint32_t (&a)[4],
                                                   const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -64,8 +66,7 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4],
 __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4],
                                                  const uint32_t (&a)[4],
                                                  const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -75,8 +76,7 @@ __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4],
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4],
                                                  const uint32_t (&a)[4],
                                                  const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -86,6 +86,30 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4],
 __device__ __forceinline__ uint32_t to_tf32(float x) {
   uint32_t result;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(x));
+  return result;
+}
+
+// ---------------------------------------------------------------- two numbers of 16 bits
+
+// Products of the low halves and of the high ones, each rounded once. bfloat16's is an FMA with
+// -0, which leaves every product as it is, because cards before 9.0 have no other.
+__device__ __forceinline__ uint32_t mul_bf16x2(uint32_t a, uint32_t b) {
+  uint32_t result;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(0x80008000u));
+  return result;
+}
+
+__device__ __forceinline__ uint32_t mul_f16x2(uint32_t a, uint32_t b) {
+  uint32_t result;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+  return result;
+}
+
+// All ones in each half whose top bit is set, else zeros.
+__device__ __forceinline__ uint32_t sign_mask_x2(uint32_t x) {
+  uint32_t result;
+  // Each byte of the result is the sign (8) of byte 1 or 3.
+  asm("prmt.b32 %0, %1, %1, 0xbb99;" : "=r"(result) : "r"(x));
   return result;
 }
 

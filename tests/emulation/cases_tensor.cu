@@ -11,6 +11,8 @@ using digan::f16;
 using digan::Global;
 using digan::ldmatrix_x4;
 using digan::ldmatrix_x4_trans;
+using digan::Shared;
+using digan::view_as;
 
 // 32 rows of 8 numbers of 16 bits, two in a word; every register of every lane comes out.
 template <bool kTransposed, bool kSync>
@@ -100,6 +102,61 @@ __global__ void small_product_kernel(Global<const uint32_t> in, Global<uint32_t>
   }
 }
 
+// 32 rows of 4 words through ldmatrix.
+template <bool kSync>
+__global__ void ldmatrix_words_kernel(Global<const uint32_t> in, Global<uint32_t> out, int) {
+  DIGAN_SHARED(float, rows, 32 * 4);
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int first = lane; first < 128; first += 32) {
+    const int i = (first + 5) % 128;  // another lane's
+    rows[i] = __uint_as_float(in[i]);
+  }
+  if (kSync) {
+    __syncwarp();
+  }
+  uint32_t found[4];
+  ldmatrix_x4(found, rows + 4 * lane);
+  for (int i = 0; i < 4; ++i) {
+    out[4 * lane + i] = found[i];
+  }
+}
+
+// The same of float32 matrices on TF32 tensor cores: A [16, 8] by rows, then the columns of B
+// as rows [8, 8]; rows are 16 bytes further apart than they need.
+__global__ void small_product_tf32_kernel(Global<const uint32_t> in, Global<uint32_t> out, int) {
+  DIGAN_SHARED_DYNAMIC(bf16, memory);
+  const Shared<float> a_tile = view_as<float>(memory);
+  const Shared<float> b_tile = a_tile + 16 * 12;
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = lane; i < 192; i += 32) {
+    a_tile[i / 8 * 12 + i % 8] = __uint_as_float(in[i]);
+  }
+  __syncwarp();
+  uint32_t a[4], columns[4];
+  ldmatrix_x4(a, a_tile + (lane % 16 * 12 + lane / 16 * 4));
+  ldmatrix_x4(columns, b_tile + (lane % 8 * 12 + lane / 8 % 2 * 4));
+  for (int i = 0; i < 4; ++i) {
+    a[i] = digan::to_tf32(__uint_as_float(a[i]));
+  }
+  const uint32_t b[2] = {digan::to_tf32(__uint_as_float(columns[0])),
+                         digan::to_tf32(__uint_as_float(columns[1]))};
+  float d[4] = {0, 0, 0, 0};
+  digan::mma_m16n8k8_tf32(d, a, b);
+  for (int i = 0; i < 4; ++i) {
+    out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = __float_as_uint(d[i]);
+  }
+}
+
+// Words `i` and `count + i` as two numbers each: the products in both types, the first's signs.
+__global__ void packed_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < count) {
+    out[i] = digan::mul_bf16x2(in[i], in[count + i]);
+    out[count + i] = digan::mul_f16x2(in[i], in[count + i]);
+    out[2 * count + i] = digan::sign_mask_x2(in[i]);
+  }
+}
+
 // Every word as a float, rounded to bfloat16 (low half) and float16 (high half).
 __global__ void round_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -126,12 +183,16 @@ void add_tensor_cases(Table& table) {
   table["ldmatrix"] = ldmatrix_kernel<false, true>;
   table["ldmatrix_trans"] = ldmatrix_kernel<true, true>;
   table["ldmatrix_unordered"] = ldmatrix_kernel<false, false>;
+  table["ldmatrix_words"] = ldmatrix_words_kernel<true>;
+  table["ldmatrix_words_unordered"] = ldmatrix_words_kernel<false>;
   table["ldmatrix_misaligned"] = ldmatrix_misaligned_kernel;
   table["mma_bf16"] = mma_kernel<0>;
   table["mma_f16"] = mma_kernel<1>;
   table["mma_tf32"] = mma_kernel<2>;
   table["to_tf32"] = to_tf32_kernel;
   table["small_product"] = small_product_kernel;
+  table["small_product_tf32"] = small_product_tf32_kernel;
+  table["packed"] = packed_kernel;
   table["round"] = round_kernel;
   table["widen"] = widen_kernel;
 }

@@ -22,27 +22,41 @@ Matrices& matrices_of(Warp& warp, int lane) {
   return *static_cast<Matrices*>(warp.lanes[lane]->operands);
 }
 
+// Whichever lane gets a number is its reader.
+void note_readers(const Matrices& row, int number) {
+  if (!row.transposed) {
+    for (int i = 0; i < 4; ++i) {
+      check_shared_read(*row.storage, row.at + 4 * i, 4, 4 * number + i);
+    }
+    return;
+  }
+  for (int column = 0; column < 8; ++column) {
+    check_shared_read(*row.storage, row.at + 2 * column, 2, 4 * column + number / 2);
+  }
+}
+
 void complete_matrices(Warp& warp, unsigned) {
   ++counters.warp_exchanges;
   for (int matrix = 0; matrix < 4; ++matrix) {
-    uint16_t numbers[8][8];
+    char rows[8][16];
     for (int row = 0; row < 8; ++row) {
       const Matrices& source = matrices_of(warp, 8 * matrix + row);
-      for (int column = 0; column < 8; ++column) {
-        // Whichever lane gets the number is its reader.
-        const int reader = source.transposed ? 4 * column + row / 2 : 4 * row + column / 2;
-        check_shared_read(*source.storage, source.at + 2 * column, 2, reader);
-      }
-      std::memcpy(numbers[row], source.storage->data + source.at, 16);
+      note_readers(source, row);
+      std::memcpy(rows[row], source.storage->data + source.at, 16);
     }
     for (int lane = 0; lane < 32; ++lane) {
       const Matrices& target = matrices_of(warp, lane);
       const int major = lane / 4;
-      const int minor = 2 * (lane % 4);
-      const uint32_t low = target.transposed ? numbers[minor][major] : numbers[major][minor];
-      const uint32_t high =
-          target.transposed ? numbers[minor + 1][major] : numbers[major][minor + 1];
-      target.to[matrix] = low | high << 16;
+      const int minor = lane % 4;
+      uint32_t& to = target.to[matrix];
+      if (target.transposed) {
+        uint16_t halves[2];
+        std::memcpy(&halves[0], rows[2 * minor] + 2 * major, 2);
+        std::memcpy(&halves[1], rows[2 * minor + 1] + 2 * major, 2);
+        to = halves[0] | static_cast<uint32_t>(halves[1]) << 16;
+      } else {
+        std::memcpy(&to, rows[major] + 4 * minor, 4);
+      }
     }
   }
 }
@@ -127,6 +141,18 @@ void multiply(
   meet_warp("mma", kWholeWarp, complete, &mine, where);
 }
 
+// A product in float32 is exact, or too small for the bits that it lacks to matter.
+template <class T>
+uint32_t packed_product(uint32_t a, uint32_t b, float (*widen)(T), T (*narrow)(float)) {
+  uint32_t result = 0;
+  for (int shift = 0; shift < 32; shift += 16) {
+    const T left{static_cast<uint16_t>(a >> shift)};
+    const T right{static_cast<uint16_t>(b >> shift)};
+    result |= static_cast<uint32_t>(narrow(widen(left) * widen(right)).bits) << shift;
+  }
+  return result;
+}
+
 }  // namespace emu
 
 uint32_t digan::to_tf32(float x) {
@@ -135,4 +161,16 @@ uint32_t digan::to_tf32(float x) {
     return bits;  // infinity and NaN
   }
   return (bits + 0x1000u) & 0xffffe000u;
+}
+
+uint32_t digan::mul_bf16x2(uint32_t a, uint32_t b) {
+  return emu::packed_product<emu::bf16>(a, b, __bfloat162float, __float2bfloat16_rn);
+}
+
+uint32_t digan::mul_f16x2(uint32_t a, uint32_t b) {
+  return emu::packed_product<emu::f16>(a, b, __half2float, __float2half_rn);
+}
+
+uint32_t digan::sign_mask_x2(uint32_t x) {
+  return ((x >> 15 & 1u) * 0x0000ffffu) | ((x >> 31) * 0xffff0000u);
 }

@@ -1,4 +1,5 @@
-// ldmatrix and mma.sync: operations of a whole warp on fragments, see csrc/ptx.cuh.
+// ldmatrix and mma.sync, operations of a whole warp on fragments, and what prepares these: see
+// csrc/ptx.cuh.
 
 #pragma once
 
@@ -22,7 +23,7 @@ namespace digan {
 
 template <class T>
 void ldmatrix_x4(uint32_t (&to)[4], emu::Shared<T> row, emu::Where where = emu::Where::current()) {
-  static_assert(sizeof(T) == 2, "matrices of 16-bit numbers");
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "matrices of 16-bit numbers or of float32");
   emu::load_matrices(to, row.storage(), row.at(), false, where);
 }
 
@@ -56,5 +57,8 @@ inline void mma_m16n8k8_tf32(float (&d)[4],
 }
 
 uint32_t to_tf32(float x);
+uint32_t mul_bf16x2(uint32_t a, uint32_t b);
+uint32_t mul_f16x2(uint32_t a, uint32_t b);
+uint32_t sign_mask_x2(uint32_t x);
 
 }  // namespace digan

@@ -33,11 +33,22 @@ def test_ldmatrix(cases, transposed):
                 assert out[lane, m] >> (16 * k) & 0xFFFF == matrices[m, row, column]
 
 
+def test_ldmatrix_of_words(cases):
+    """A lane gets a whole word of its row."""
+    x = words(128)
+    out = cases.run("ldmatrix_words", x, 128, 0).reshape(32, 4)
+    matrices = x.reshape(4, 8, 4)
+    for lane in range(32):
+        for m in range(4):
+            assert out[lane, m] == matrices[m, lane // 4, lane % 4]
+
+
 def test_ldmatrix_faults(cases):
     for seed in range(5):
         cases.set_seed(seed)
-        with pytest.raises(RuntimeError, match="race: reads rows"):
-            cases.run("ldmatrix_unordered", words(128), 128, 0)
+        for name in ("ldmatrix_unordered", "ldmatrix_words_unordered"):
+            with pytest.raises(RuntimeError, match="race: reads rows"):
+                cases.run(name, words(128), 128, 0)
     with pytest.raises(RuntimeError, match="misaligned: 16 bytes at rows"):
         cases.run("ldmatrix_misaligned", words(128), 128, 0)
     with pytest.raises(RuntimeError, match="deadlock"):
@@ -122,6 +133,51 @@ def test_a_small_product_of_matrices(cases):
     x = np.concatenate([halves(m.contiguous(), torch.bfloat16).ravel() for m in (a, b.T)])
     found = cases.run("small_product", x.view(np.uint32), 128, 0).view(np.float32).reshape(16, 8)
     assert np.abs(found - (a.double() @ b.double()).numpy()).max() < 1e-5
+
+
+def test_a_small_product_on_tf32(cases):
+    a, b = torch.randn(16, 8), torch.randn(8, 8)
+    x = torch.cat([a.ravel(), b.T.ravel()]).numpy().view(np.uint32)
+    found = cases.run("small_product_tf32", x, 128, 0, shared_bytes=24 * 12 * 4)
+    error = np.abs(found.view(np.float32).reshape(16, 8) - (a.double() @ b.double()).numpy())
+    # Each operand is off by at most 2^-11 of itself, the sum by much less.
+    assert (error <= 2.0**-9.9 * (a.double().abs() @ b.double().abs()).numpy()).all()
+    assert error.max() > 1e-6  # by float32 it would be less
+
+
+def rounded(x, digits, smallest, largest):
+    """Float64 to nearest even, to `digits` binary digits from 2^smallest to below 2^largest."""
+    step = 2.0 ** (np.maximum(np.frexp(x)[1] - 1, smallest) - digits + 1)
+    near = np.rint(x / step) * step
+    return np.where(np.abs(near) >= 2.0**largest, np.copysign(np.inf, x), near)
+
+
+def test_packed_products_round_once(cases):
+    """Over every exponent, also of products too small or too large for the type."""
+    count = 20000
+    x = words(2 * count)
+    out = cases.run("packed", x, 3 * count, count, -(-count // 256), 256)
+    bits = torch.from_numpy(x.view(np.int16).copy()).reshape(2, -1)
+    found = torch.from_numpy(out.view(np.int16).copy()).reshape(3, -1)
+    for row, dtype, limits in (
+        (0, torch.bfloat16, (8, -126, 128)),
+        (1, torch.float16, (11, -14, 16)),
+    ):
+        a, b = bits.view(dtype).double().numpy()
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = a * b
+            expected = rounded(exact, *limits)
+        finite = np.isfinite(exact)
+        expected = np.where(finite, expected, exact)
+        got = found[row].view(dtype).double().numpy()
+        np.testing.assert_array_equal(got, expected)
+        zero = expected == 0
+        tiny = (np.abs(expected) < 2.0 ** limits[1]) & ~zero
+        for kind in (zero, tiny, np.isinf(expected), np.isnan(expected)):
+            assert kind.any()
+        np.testing.assert_array_equal(np.signbit(got)[zero], np.signbit(expected)[zero])
+    signs = np.where(x[:count].view(np.int16) < 0, 0xFFFF, 0)
+    np.testing.assert_array_equal(out[2 * count :].view(np.uint16), signs)
 
 
 def test_rounding_to_16_bits(cases):
