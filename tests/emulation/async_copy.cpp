@@ -13,7 +13,7 @@ void set_pending(SharedStorage& storage, int64_t at, bool pending) {
 
 void begin_copy(SharedStorage& storage, int64_t at, const char (&data)[16]) {
   check_shared_write(storage, at, 16);
-  count_shared(storage, at, 16, true);
+  count_shared(storage, at, 16, SharedUse::kWrite);
   std::memset(storage.data + at, 0xff, 16);
   set_pending(storage, at, true);
   PendingCopy copy{self->copy_group, &storage, at, {}};

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "counters.h"
 #include "fault.h"
 #include "memory.h"
 #include "schedule.h"
@@ -27,6 +28,7 @@ void cp_async_16(emu::Shared<T> to, emu::Global<const T> from, bool valid = true
   if (valid) {
     emu::check_read(from.region(), from.bytes(), 16);
     std::memcpy(data, from.raw(), 16);
+    emu::counters.async_copy_bytes += 16;
   } else if (from == nullptr) {
     emu::fail("cp_async_16 from a null pointer");
   }

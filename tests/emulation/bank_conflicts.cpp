@@ -37,9 +37,20 @@ int conflicts(const SharedAccess& access, int first, int count) {
   return most - 1;
 }
 
+int64_t& counter_of(SharedUse use) {
+  switch (use) {
+    case SharedUse::kMatrixRead:
+      return counters.matrix_read_conflicts;
+    case SharedUse::kWrite:
+      return counters.shared_write_conflicts;
+    default:
+      return counters.shared_read_conflicts;
+  }
+}
+
 }  // namespace
 
-void note_shared_access(uint32_t offset, int bytes) {
+void note_shared_access(uint32_t offset, int bytes, SharedUse use) {
   Warp& warp = *self->warp;
   const auto number = static_cast<size_t>(self->shared_accesses++);
   if (warp.accesses.size() <= number) {
@@ -49,6 +60,7 @@ void note_shared_access(uint32_t offset, int bytes) {
   access.offset[self->lane] = offset;
   access.lanes |= 1u << self->lane;
   access.bytes = std::max(access.bytes, bytes);
+  access.use = use;
 }
 
 void count_bank_conflicts(Warp& warp) {
@@ -58,7 +70,7 @@ void count_bank_conflicts(Warp& warp) {
   for (const SharedAccess& access : warp.accesses) {
     const int together = lanes_together(access.bytes);
     for (int first = 0; first < 32; first += together) {
-      counters.bank_conflicts += conflicts(access, first, together);
+      counter_of(access.use) += conflicts(access, first, together);
     }
   }
   warp.accesses.clear();

@@ -10,7 +10,7 @@ namespace emu {
 
 // Notes an access by the running thread. Lanes' accesses are matched by their number since the
 // warp last met; lanes that took different branches in between are matched wrongly.
-void note_shared_access(uint32_t offset, int bytes);
+void note_shared_access(uint32_t offset, int bytes, SharedUse use);
 
 // Adds what the noted accesses cost to the counters, and starts anew.
 void count_bank_conflicts(Warp& warp);

@@ -12,6 +12,7 @@ using digan::load16;
 using digan::Shared;
 using digan::store16;
 using digan::view_as;
+using emu::SharedUse;
 
 // Reversed through memory for `count` words.
 __global__ void sized_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
@@ -126,6 +127,30 @@ __global__ void copied_kernel(Global<const uint32_t> in, Global<uint32_t> out, i
   }
 }
 
+// One kind of access whose lanes' rows of 16 bytes lie `count` bytes apart, the others one after
+// another: cp.async, ldmatrix, and reads by single threads.
+template <SharedUse kUse>
+__global__ void strided_kinds_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
+  DIGAN_SHARED_DYNAMIC(uint32_t, memory);
+  const int i = static_cast<int>(threadIdx.x);
+  const Shared<uint32_t> mine = memory + i * count / 4;
+  if (kUse == SharedUse::kWrite) {
+    digan::cp_async_16(mine, in + 4 * i, i % 2 == 0);
+  } else {
+    digan::cp_async_16(memory + 4 * i, in + 4 * i);
+  }
+  digan::cp_async_commit();
+  digan::cp_async_wait<0>();
+  __syncwarp();
+  uint32_t found[4] = {};
+  if (kUse == SharedUse::kMatrixRead) {
+    digan::ldmatrix_x4(found, memory + i * count / 4 % 128);
+  } else if (kUse == SharedUse::kRead) {
+    found[0] = memory[i * count / 4 % 128];
+  }
+  out[i] = found[0];
+}
+
 // An array of words has no halves that could be watched.
 __global__ void halves_of_an_array_kernel(Global<const uint32_t> in, Global<uint32_t>, int) {
   DIGAN_SHARED(uint32_t, tile, 32);
@@ -154,6 +179,9 @@ void add_shared_cases(Table& table) {
   table["copied_4"] = copied_kernel<float, true>;
   table["copied_8"] = copied_kernel<double, true>;
   table["copied_unwaited"] = copied_kernel<float, false>;
+  table["strided_copies"] = strided_kinds_kernel<SharedUse::kWrite>;
+  table["strided_matrices"] = strided_kinds_kernel<SharedUse::kMatrixRead>;
+  table["strided_reads"] = strided_kinds_kernel<SharedUse::kRead>;
   table["halves_of_an_array"] = halves_of_an_array_kernel;
 }
 

@@ -22,13 +22,18 @@ py::dict dict_of(const LaunchRecord& record) {
   dict["barriers"] = c.barriers;
   dict["warp_barriers"] = c.warp_barriers;
   dict["warp_exchanges"] = c.warp_exchanges;
+  dict["matrix_products"] = c.matrix_products;
   dict["global_reads"] = c.global_reads;
   dict["global_read_bytes"] = c.global_read_bytes;
+  dict["async_copy_bytes"] = c.async_copy_bytes;
   dict["global_writes"] = c.global_writes;
   dict["global_write_bytes"] = c.global_write_bytes;
   dict["shared_reads"] = c.shared_reads;
   dict["shared_writes"] = c.shared_writes;
-  dict["bank_conflicts"] = c.bank_conflicts;
+  dict["matrix_read_conflicts"] = c.matrix_read_conflicts;
+  dict["shared_read_conflicts"] = c.shared_read_conflicts;
+  dict["shared_write_conflicts"] = c.shared_write_conflicts;
+  dict["bank_conflicts"] = c.bank_conflicts();
   return dict;
 }
 

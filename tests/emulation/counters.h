@@ -11,16 +11,25 @@
 namespace emu {
 
 struct Counters {
-  int64_t barriers = 0;        // __syncthreads, once per block
-  int64_t warp_barriers = 0;   // __syncwarp, once per warp
-  int64_t warp_exchanges = 0;  // shuffles, votes, ldmatrix and mma, once per warp
-  int64_t global_reads = 0;    // accesses of a thread, whatever their width
+  int64_t barriers = 0;         // __syncthreads, once per block
+  int64_t warp_barriers = 0;    // __syncwarp, once per warp
+  int64_t warp_exchanges = 0;   // shuffles, votes, ldmatrix and mma, once per warp
+  int64_t matrix_products = 0;  // mma, once per warp
+  int64_t global_reads = 0;     // accesses of a thread, whatever their width
   int64_t global_read_bytes = 0;
+  int64_t async_copy_bytes = 0;  // those of them that cp.async reads
   int64_t global_writes = 0;
   int64_t global_write_bytes = 0;
   int64_t shared_reads = 0;
   int64_t shared_writes = 0;
-  int64_t bank_conflicts = 0;  // passes beyond the first over shared memory's 32 banks
+  // Passes beyond the first over shared memory's 32 banks, by what accesses it.
+  int64_t matrix_read_conflicts = 0;   // ldmatrix
+  int64_t shared_read_conflicts = 0;   // other reads
+  int64_t shared_write_conflicts = 0;  // writes of threads and of cp.async
+
+  int64_t bank_conflicts() const {
+    return matrix_read_conflicts + shared_read_conflicts + shared_write_conflicts;
+  }
 };
 
 struct LaunchRecord {

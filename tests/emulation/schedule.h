@@ -52,11 +52,14 @@ struct Lane {
   std::vector<PendingCopy> copies;
 };
 
+enum class SharedUse { kRead, kMatrixRead, kWrite };
+
 // The addresses of one access to shared memory by the lanes of a warp.
 struct SharedAccess {
   uint32_t offset[32];
   unsigned lanes = 0;
   int bytes = 0;
+  SharedUse use = SharedUse::kRead;
 };
 
 struct Warp {

@@ -193,9 +193,9 @@ void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes) {
   }
 }
 
-void count_shared(SharedStorage& storage, int64_t at, int bytes, bool writes) {
-  ++(writes ? counters.shared_writes : counters.shared_reads);
-  note_shared_access(storage.offset + static_cast<uint32_t>(at), bytes);
+void count_shared(SharedStorage& storage, int64_t at, int bytes, SharedUse use) {
+  ++(use == SharedUse::kWrite ? counters.shared_writes : counters.shared_reads);
+  note_shared_access(storage.offset + static_cast<uint32_t>(at), bytes, use);
 }
 
 }  // namespace emu

@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "element.h"
+#include "schedule.h"
 
 namespace emu {
 
@@ -43,7 +44,7 @@ void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane =
 void check_shared_write(SharedStorage& storage, int64_t at, int bytes);
 void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes);
 // Notes one access for the counters.
-void count_shared(SharedStorage& storage, int64_t at, int bytes, bool writes);
+void count_shared(SharedStorage& storage, int64_t at, int bytes, SharedUse use);
 
 // What the launch that runs now gave its blocks.
 SharedStorage& dynamic_shared(const char* name);
@@ -89,7 +90,7 @@ class Shared {
   V wide_read() const {
     check_shared_alignment(*storage_, at_, alignof(V));
     check_shared_read(*storage_, at_, sizeof(V));
-    count_shared(*storage_, at_, sizeof(V), false);
+    count_shared(*storage_, at_, sizeof(V), SharedUse::kRead);
     V value;
     std::memcpy(&value, storage_->data + at_, sizeof(V));
     return value;
@@ -99,7 +100,7 @@ class Shared {
     static_assert(!std::is_const_v<T>, "read only");
     check_shared_alignment(*storage_, at_, alignof(V));
     check_shared_write(*storage_, at_, sizeof(V));
-    count_shared(*storage_, at_, sizeof(V), true);
+    count_shared(*storage_, at_, sizeof(V), SharedUse::kWrite);
     std::memcpy(storage_->data + at_, &value, sizeof(V));
   }
 

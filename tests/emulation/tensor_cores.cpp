@@ -89,6 +89,7 @@ float number_in(Operand type, uint32_t bits, int index) {
 template <Operand kType>
 void complete_product(Warp& warp, unsigned) {
   ++counters.warp_exchanges;
+  ++counters.matrix_products;
   constexpr int kNumbers = kType == Operand::kTF32 ? 1 : 2;  // in a register
   constexpr int kHalf = 4 * kNumbers;                        // columns of A in a quarter
   float a[16][2 * kHalf], b[2 * kHalf][8];
@@ -127,7 +128,7 @@ void load_matrices(
   Matrices mine{to, &storage, at, transposed};
   check_shared_alignment(storage, at, 16);
   // Its 8 rows of a matrix are one pass, as 8 lanes of a 16-byte access are.
-  count_shared(storage, at, 16, false);
+  count_shared(storage, at, 16, SharedUse::kMatrixRead);
   meet_warp(transposed ? "ldmatrix.trans" : "ldmatrix", kWholeWarp, complete_matrices, &mine,
             where);
 }

@@ -122,3 +122,42 @@ def test_a_copy_that_is_under_way_is_not_read(cases):
 def test_an_array_has_no_parts_of_its_elements(cases):
     with pytest.raises(RuntimeError, match="tile, which is watched by pieces of 4"):
         run(cases, "halves_of_an_array")
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "kind", "conflicts"),
+    [
+        # Eight lanes at a time have 32 words: all banks once, or one of four over and over.
+        ("strided_copies", 16, None, 0),
+        ("strided_copies", 32, "shared_write", 4 * 1),
+        ("strided_copies", 128, "shared_write", 4 * 7),
+        ("strided_copies", 144, None, 0),
+        ("strided_matrices", 16, None, 0),
+        ("strided_matrices", 32, "matrix_read", 4 * 1),
+        ("strided_matrices", 64, "matrix_read", 4 * 3),
+        # A word each, of which the banks hold 32; memory ends at 128 words.
+        ("strided_reads", 4, None, 0),
+        ("strided_reads", 8, "shared_read", 1),
+        ("strided_reads", 16, "shared_read", 3),
+    ],
+)
+def test_bank_conflicts_are_told_apart(cases, name, stride, kind, conflicts):
+    cases.clear_launches()
+    run(cases, name, stride, out_words=32, shared_bytes=32 * stride + 512)
+    (record,) = cases.launches()
+    expected = {f"{kind}_conflicts": conflicts} if kind else {}
+    for found in ("matrix_read", "shared_read", "shared_write"):
+        assert record[f"{found}_conflicts"] == expected.get(f"{found}_conflicts", 0), found
+    assert record["bank_conflicts"] == conflicts
+    # Where a lane has nothing to copy, zeros arrive and nothing is read.
+    assert record["async_copy_bytes"] == 16 * (16 if name == "strided_copies" else 32)
+    assert record["global_read_bytes"] == record["async_copy_bytes"]
+
+
+def test_products_are_counted(cases):
+    cases.clear_launches()
+    cases.run("small_product", words(192), 128, 0)
+    cases.run("ldmatrix", words(128), 128, 0)
+    product, load = cases.launches()
+    assert (product["matrix_products"], product["warp_exchanges"]) == (1, 3)
+    assert (load["matrix_products"], load["warp_exchanges"]) == (0, 1)
