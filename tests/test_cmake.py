@@ -13,9 +13,14 @@ import pytest
 from tests.requirements import require
 
 ROOT = Path(__file__).resolve().parent.parent
-KERNEL = """
+HEADER = """
+#pragma once
 #include <cuda_runtime.h>
-__global__ void twice_kernel(float* x) { x[threadIdx.x] *= 2.0f; }
+__device__ inline float twice(float x) { return 2.0f * x; }
+"""
+KERNEL = """
+#include "gemm/twice.cuh"
+__global__ void twice_kernel(float* x) { x[threadIdx.x] = twice(x[threadIdx.x]); }
 cudaError_t launch_twice(float* x, cudaStream_t stream) {
   twice_kernel<<<1, 32, 0, stream>>>(x);
   return cudaGetLastError();
@@ -58,6 +63,8 @@ def test_with_a_source_it_builds_the_library(tree, toolkit):
     if shutil.which("c++") is None:
         require("nvcc", "no host compiler for nvcc")
     (tree / "csrc" / "twice.cu").write_text(KERNEL)
+    (tree / "csrc" / "gemm").mkdir()
+    (tree / "csrc" / "gemm" / "twice.cuh").write_text(HEADER)
     cmake(
         *("-S", ".", "-B", "out", "-DCMAKE_CUDA_ARCHITECTURES=90a-real"),
         f"-DCMAKE_CUDA_COMPILER={toolkit.home}/bin/nvcc",

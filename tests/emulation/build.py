@@ -144,7 +144,8 @@ def key_of(library: Library) -> str:
     for words in (compiler(), flags(library), link_flags(library)):
         digest.update("\0".join(words).encode())
     for path in library.inputs():
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        place = next((f for f in library.include if path.is_relative_to(f)), path.parent)
+        digest.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -162,15 +163,23 @@ def object_name(library: Library, source: Path) -> str:
     return f"{library.name}/{source.name}.{place}.o"
 
 
-def ninja_file(library: Library, output: Path, ready: dict[Path, Path] | None = None) -> str:
-    """`ready` has the objects of sources that need not be compiled."""
+def ninja_file(
+    library: Library,
+    output: Path,
+    ready: dict[Path, Path] | None = None,
+    changed: Path | None = None,
+) -> str:
+    """`ready` has the objects of sources that need not be compiled.
+
+    Sources in the folder `changed` look there for headers first.
+    """
     ready = ready or {}
     objects = {s: ready.get(s, Path(object_name(library, s))) for s in library.sources}
-    compile_command = _command([*compiler(), *flags(library)])
+    compiler_words, compile_flags = _command(compiler()), _command(flags(library))
     link = _command([*compiler(), "-shared"])
     lines = [
         "rule compile",
-        f"  command = {compile_command} -MD -MF $out.d -c $in -o $out",
+        f"  command = {compiler_words} $first {compile_flags} -MD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "  description = c++ $in",
@@ -178,9 +187,12 @@ def ninja_file(library: Library, output: Path, ready: dict[Path, Path] | None = 
         f"  command = {link} $in {_command(link_flags(library))} -o $out",
         "  description = link $out",
     ]
-    lines += [
-        f"build {_escape(o)}: compile {_escape(s)}" for s, o in objects.items() if s not in ready
-    ]
+    for source, made in objects.items():
+        if source in ready:
+            continue
+        lines.append(f"build {_escape(made)}: compile {_escape(source)}")
+        if changed is not None and source.is_relative_to(changed):
+            lines.append(f"  first = {_command([f'-I{changed}'])}")
     lines.append(f"build {_escape(output)}: link {' '.join(map(_escape, objects.values()))}")
     lines.append(f"default {_escape(output)}\n")
     return "\n".join(lines)

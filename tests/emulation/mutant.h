@@ -12,7 +12,7 @@ inline bool mutant(int number) {
 
 // An index, stride or extent that is off by one in its mutant.
 template <class T>
-T off_by_one(int number, T value) {
+auto off_by_one(int number, T value) -> decltype(static_cast<T>(value + 1)) {
   return active_mutant == number ? static_cast<T>(value + 1) : value;
 }
 

@@ -1,7 +1,7 @@
 """Plants faults in the sources of the kernels and counts how many the emulated tests catch.
 
     python -m tests.emulation.mutate                     every fault of every file
-    python -m tests.emulation.mutate --sample 6 --seed 1 --files fir_resample.cu
+    python -m tests.emulation.mutate --sample 6 --seed 1 --files fir_resample.cu gemm/tile.cuh
     python -m tests.emulation.mutate --list
 
 A mutated source holds all its faults, of which one is active at a time (mutant.h), so each
@@ -33,14 +33,19 @@ from tests.emulation.survivors import reason_for
 CSRC = build.ROOT / "csrc"
 # Not a kernel's own: what the emulator replaces, or other tests try number by number.
 LEFT_OUT = {"platform.cuh", "ptx.cuh", "numbers.cuh"}
-CPU_SECONDS = 30  # of one fault: several times what all cases of all ops take
-SECONDS = 300
+CPU_SECONDS = 30  # of one fault, at least
+TIMES_LONGER = 5  # than the cases take without it
+SECONDS = 900
 
 
 def mutable_files() -> list[Path]:
-    return sorted(
-        p for p in CSRC.iterdir() if p.suffix in (".cu", ".cuh") and p.name not in LEFT_OUT
-    )
+    found = (p for p in CSRC.rglob("*.cu*") if p.suffix in (".cu", ".cuh"))
+    return sorted(p for p in found if name_of(p) not in LEFT_OUT)
+
+
+def name_of(path: Path) -> str:
+    """As sources include it: `sums.cuh`, `gemm/tile.cuh`."""
+    return path.relative_to(CSRC).as_posix()
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def includes(path: Path) -> set[str]:
     found: set[str] = set()
     waiting = [path]
     while waiting:
-        for name in re.findall(r'^#include "([\w.]+)"', waiting.pop().read_text(), re.M):
+        for name in re.findall(r'^#include "([\w./]+)"', waiting.pop().read_text(), re.M):
             if name not in found and (CSRC / name).exists():
                 found.add(name)
                 waiting.append(CSRC / name)
@@ -69,7 +74,7 @@ def build_mutants(files: Sequence[Path], folder: Path = build.FOLDER) -> Mutants
     A fault where the compiler wants a constant is dropped.
     """
     plain = build.ops_library()
-    words = [build.key_of(plain), *(p.name for p in files), Path(__file__).read_text()]
+    words = [build.key_of(plain), *map(name_of, files), Path(__file__).read_text()]
     words.append((build.HERE / "planting.py").read_text())
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
     library = folder / f"mutants-{key}.so"
@@ -86,39 +91,47 @@ def _compile(
     plain: build.Library, files: Sequence[Path], folder: Path, library: Path
 ) -> list[Fault]:
     place = folder / f"mutants-{library.stem[-4:]}"
-    place.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in files}
-    headers = {name for name in names if name.endswith(".cuh")}
+    names = set(map(name_of, files))
+    moved = {
+        source: place / name_of(source)
+        for source in plain.sources
+        if source.suffix == ".cu" and names & {name_of(source), *includes(source)}
+    }
+    # Of a header that is included through another one, too, there must be the changed one only.
+    for path in CSRC.rglob("*"):
+        if path.suffix in (".cu", ".cuh", ".h") and name_of(path) not in names:
+            _put(place / name_of(path), path.read_text())
+    mutated = replace(plain, sources=tuple(moved.get(s, s) for s in plain.sources))
+    text = build.ninja_file(mutated, library, changed=place)
     dropped: set[tuple[str, int]] = set()
     while True:
         faults = _write(files, place, dropped)
-        moved = {}
-        for source in plain.sources:
-            if source.name in names or (source.suffix == ".cu" and includes(source) & headers):
-                moved[source] = place / source.name
-        if headers:  # an included file is looked for beside the one that includes it
-            for path in CSRC.iterdir():
-                if path.is_file() and path.name not in names:
-                    (place / path.name).write_bytes(path.read_bytes())
-        mutated = replace(plain, sources=tuple(moved.get(s, s) for s in plain.sources))
         try:
-            text = build.ninja_file(mutated, library)
             build.run_ninja(folder, text, library.stem, build._jobs())
             return faults
         except build.BuildError as error:
-            found = re.findall(r"([\w.]+\.cuh?):(\d+):(?:\d+:)? error", str(error))
+            where = re.escape(f"{place}/") + r"([\w./]+\.cuh?):(\d+):(?:\d+:)? error"
+            found = re.findall(where, str(error))
             lines = {(name, int(line)) for name, line in found if name in names} - dropped
             if not lines:
                 raise
             dropped |= lines
 
 
+def _put(path: Path, text: str) -> None:
+    """A file that is right already keeps its time: what includes it is not compiled again."""
+    if not path.is_file() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 def _write(files: Sequence[Path], place: Path, dropped: set[tuple[str, int]]) -> list[Fault]:
     faults: list[Fault] = []
     for path in files:
-        lines = {line for name, line in dropped if name == path.name}
-        text, more = plant(path.read_text(), path.name, len(faults) + 1, lines)
-        (place / path.name).write_text(text)
+        name = name_of(path)
+        lines = {line for file, line in dropped if file == name}
+        text, more = plant(path.read_text(), name, len(faults) + 1, lines)
+        _put(place / name, text)
         faults += more
     return faults
 
@@ -128,8 +141,8 @@ def _write(files: Sequence[Path], place: Path, dropped: set[tuple[str, int]]) ->
 
 def ops_of(file: str) -> list[str]:
     """The ops to try for a fault in a file, the likeliest first."""
-    every = ["bias_act", "fir_resample", "factorized_modulation"]
-    every += ["fourier_features_at", "fourier_features"]
+    every = ["bias_act", "fir_resample", "factorized_modulation", "modulated_linear"]
+    every += ["coord_linear", "fourier_features_at", "fourier_features"]
     stem = Path(file).stem
     own = [op for op in every if stem == op or stem.startswith(f"{op}_")]
     if own and file.endswith(".cu"):
@@ -155,7 +168,9 @@ def try_op(name: str) -> None:
             check_gradients(op, case, dtype, DISPATCHED)
 
 
-def try_in_process(fault: Fault | None, library: Path, seconds: float = SECONDS) -> str:
+def try_in_process(
+    fault: Fault | None, ops: Sequence[str], library: Path, cpu_seconds: int = SECONDS
+) -> str:
     """`caught: why`, or `survived`. Without a fault, everything must survive."""
     read, write = os.pipe()
     child = os.fork()
@@ -163,18 +178,18 @@ def try_in_process(fault: Fault | None, library: Path, seconds: float = SECONDS)
         os.close(read)
         text = "survived"
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             with build.emulated(library=library) as controls:
                 controls.set_mutant(0 if fault is None else fault.number)
-                for op in ops_of("" if fault is None else fault.file):
+                for op in ops:
                     try_op(op)
         except BaseException as error:
             text = f"caught: {str(error)[:300] or type(error).__name__}"
         os.write(write, text.encode(errors="replace"))
         os._exit(0)
     os.close(write)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -185,7 +200,7 @@ def try_in_process(fault: Fault | None, library: Path, seconds: float = SECONDS)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(read)
-    return f"caught: no end after {seconds:.0f} s"
+    return f"caught: no end after {SECONDS} s"
 
 
 def try_all(mutants: Mutants, faults: Iterable[Fault], verbose: bool = True) -> list[Fault]:
@@ -195,18 +210,29 @@ def try_all(mutants: Mutants, faults: Iterable[Fault], verbose: bool = True) -> 
     from digan import ops  # noqa: F401  (before the fork, so that no child imports it again)
 
     torch.set_num_threads(1)  # a forked child has no threads but one
-    build.load_emulated(mutants.library)
-    clean = try_in_process(None, mutants.library, SECONDS)
+    library = mutants.library
+    build.load_emulated(library)
+    faults = list(faults)
+    tried = {fault.file: ops_of(fault.file) for fault in faults}
+    before = _cpu_seconds_of_children()
+    every = sorted({op for some in tried.values() for op in some})
+    clean = try_in_process(None, every, library)
     if clean != "survived":
         raise RuntimeError(f"without any fault the tests fail: {clean}")
+    limit = max(CPU_SECONDS, round(TIMES_LONGER * (_cpu_seconds_of_children() - before)))
     survivors = []
     for fault in faults:
-        verdict = try_in_process(fault, mutants.library)
+        verdict = try_in_process(fault, tried[fault.file], library, limit)
         if verdict == "survived":
             survivors.append(fault)
         if verbose:
             print(f"{fault}: {verdict.splitlines()[0][:160]}", flush=True)
     return survivors
+
+
+def _cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def sample_of(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
@@ -217,12 +243,12 @@ def sample_of(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--files", nargs="*", help="names in csrc/ (all)")
+    parser.add_argument("--files", nargs="*", help="names in csrc/, as `gemm/tile.cuh` (all)")
     parser.add_argument("--sample", type=int, help="how many faults (all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     wishes = parser.parse_args(arguments)
-    files = [p for p in mutable_files() if not wishes.files or p.name in wishes.files]
+    files = [p for p in mutable_files() if not wishes.files or name_of(p) in wishes.files]
     mutants = build_mutants(files)
     chosen = mutants.faults
     if wishes.sample is not None:

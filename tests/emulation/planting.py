@@ -33,12 +33,15 @@ class _Place:
     kind: str
 
 
-_BARRIER = re.compile(r"\b(?:__syncthreads\(\)|__syncwarp\(\)|cp_async_wait<\w+>\(\));")
+_BARRIER = re.compile(r"\b(?:__syncthreads\(\)|__syncwarp\(\)|cp_async_wait<[^;]+?>\(\));")
 _INTEGER = r"(?:const )?(?:int64_t|int32_t|uint32_t|int|unsigned|auto)"
 _DEFINITION = re.compile(rf"(?<!constexpr )\b{_INTEGER} \w+ = ")
 _BOOLEAN = re.compile(r"(?:\bbool \w+|\b\w+\[\w+\]) = ")
-_POINTER = re.compile(r"\bGlobal<[\w ]+> \w+ = \w+ \+\s")
+# A pointer that something is added to: a name, or `view_as<float>(name)`.
+_BASE = r"(?:\w+|view_as<[\w :<>]+>\(\w+\)) \+\s"
+_POINTER = re.compile(rf"\b(?:Global|Shared)<[\w :]+> \w+ = {_BASE}")
 _ACCESS = re.compile(r"\b(?:load|store)(?:16|_pack|_several)(?:<[\w, ]+>)?\(")
+_TRANSFER = re.compile(r"\b(?:cp_async_16|ldmatrix_x4(?:_trans)?)\(")
 _COMPARISON = re.compile(r" (<=|>=|<|>|==|!=) ")
 _LOOSER = {"<": "<=", ">": ">=", "<=": "<", ">=": ">", "==": "!=", "!=": "=="}
 
@@ -97,8 +100,9 @@ def _end_of_argument(code: str, begin: int) -> int:
 
 
 def _is_constant(expression: str) -> bool:
-    """A number, kName, or a template's capital letter."""
-    return re.fullmatch(r"[\s\d*+]*(?:(?:k?[A-Z]\w*|\d+)[\s*+]*)*", expression) is not None
+    """Of numbers, kName, Class::kName, kName<T>, and a template's capital letters."""
+    word = r"(?:(?:[A-Z]\w*::)*k?[A-Z]\w*(?:<[\w :<>]+>)?|\d+)"
+    return re.fullmatch(rf"[\s*+]*(?:{word}[\s*+]*)*", expression) is not None
 
 
 def places_in(code: str, begin: int, end: int) -> list[_Place]:
@@ -133,15 +137,34 @@ def places_in(code: str, begin: int, end: int) -> list[_Place]:
         found.append(_Place(match.end(), _end_of_statement(code, match.end()), "index"))
     for match in _ACCESS.finditer(code, begin, end):
         stop = _end_of_argument(code, match.end())
-        plus = re.match(r"\w+ \+\s", code[match.end() : stop])
-        if plus:
-            found.append(_Place(match.end() + plus.end(), stop, "index"))
+        found += _summand(code, match.end(), stop)
+    for match in _TRANSFER.finditer(code, begin, end):
+        found += _of_transfer(code, match.end())
     for match in re.finditer(r"(?<=[\w\])])\[", code[begin:end]):
         first = begin + match.end()
         stop = closing(code, first - 1)
         if not _is_constant(code[first:stop]):
             found.append(_Place(first, stop, "index"))
     return _nested(found)
+
+
+def _summand(code: str, begin: int, end: int) -> list[_Place]:
+    """What an argument adds to its pointer."""
+    plus = re.match(rf"\s*{_BASE}", code[begin:end])
+    return [_Place(begin + plus.end(), end, "index")] if plus else []
+
+
+def _of_transfer(code: str, begin: int) -> list[_Place]:
+    """The pointers of a copy or of an ldmatrix, and the condition of a copy."""
+    found: list[_Place] = []
+    end = closing(code, begin - 1)
+    while begin < end:
+        stop = _end_of_argument(code, begin)
+        found += _summand(code, begin, stop)
+        if _COMPARISON.search(code[begin:stop]):
+            found.append(_Place(begin, stop, "guard"))
+        begin = stop + 1
+    return found
 
 
 def _nested(places: list[_Place]) -> list[_Place]:

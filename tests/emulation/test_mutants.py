@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.emulation import build
-from tests.emulation.mutate import CSRC, mutable_files
+from tests.emulation import build, mutate
+from tests.emulation.mutate import CSRC, mutable_files, name_of
 from tests.emulation.planting import blank_comments, plant
 from tests.emulation.survivors import reason_for, stale
 
@@ -26,6 +27,11 @@ __global__ void add_kernel(Global<const T> x, Global<T> out, int64_t count) {
     out[i * kThreads + k] += tile[k];
   }
   store16(out + i, value);
+  const Shared<float> floats = view_as<float>(tile) + i;
+  store16(view_as<float>(tile) + kThreads, view_as<float>(value));
+  cp_async_16(tile + i, x + 3 * i, i < count);
+  cp_async_wait<kStages - (kThreads > 32 ? 2 : 1)>();
+  ldmatrix_x4(found, floats);
 }
 int host(int n) {
   if (n < 3) {
@@ -46,8 +52,14 @@ def test_planting():
     assert (9, "bound", "k <= kThreads") in kinds
     assert (9, "index", "0 + 1") in kinds
     assert (10, "index", "i * kThreads + k + 1") in kinds
-    assert (12, "index", "i + 1") in kinds
-    assert all(line < 14 for line, _, _ in kinds)
+    for line in (12, 13, 15):
+        assert (line, "index", "i + 1") in kinds
+    assert (14, "index", "kThreads + 1") in kinds
+    assert (15, "index", "3 * i + 1") in kinds
+    assert (15, "guard", "i <= count") in kinds
+    assert (16, "barrier", "no cp_async_wait<kStages - (kThreads > 32 ? 2 : 1)>();") in kinds
+    assert "view_as<float>(tile)" in text
+    assert all(line < 17 for line, _, _ in kinds)
     assert "// a comment with tile[i] and if (a < b)" in text
 
 
@@ -65,6 +77,100 @@ def test_comments_are_blanked():
     assert len(code) == len(text)
 
 
+def test_constants_are_no_indices():
+    """Where an array is defined, or its entry fixed, nothing can be off by one as the GPU runs."""
+    lines = ["A a[2][Shape::kGroups];", "b[kChunk<Wide<typename M::Number>> * 2] = c[Shape::n];"]
+    text = "__device__ void set() {\n" + "\n".join(lines) + "\n}\n"
+    _, faults = plant(text, "set.cuh", 1, set())
+    assert [fault.what for fault in faults] == ["Shape::n + 1"]
+
+
+# ---------------------------------------------------------------- headers in a folder
+
+HEADERS = {
+    "shift.cuh": """
+#pragma once
+#include "cuda_words.h"
+#include "mutant.h"
+__device__ inline int shifted(int i) {
+  const int next = i + 10;
+  return next;
+}
+""",
+    "gemm/inner.cuh": """
+#pragma once
+#include "shift.cuh"
+__device__ inline int inner(int i) {
+  const int twice = 2 * i;
+  return shifted(twice);
+}
+""",
+    "gemm/outer.cuh": """
+#pragma once
+#include "gemm/inner.cuh"
+__device__ inline int outer(int i) { return inner(i); }
+""",
+    "modulated_linear.cu": """
+#include "gemm/outer.cuh"
+#include "shift.cuh"
+#define SEEN extern "C" __attribute__((visibility("default")))
+int emu::active_mutant = 0;
+SEEN void choose(int number) { emu::active_mutant = number; }
+SEEN int with_header(int i) { return outer(i); }
+SEEN int without(int i) { return shifted(i); }
+""",
+    "bias_act.cu": '#include "shift.cuh"\n',
+    "platform.cuh": "",
+}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    csrc = tmp_path / "csrc"
+    for name, text in HEADERS.items():
+        (csrc / name).parent.mkdir(parents=True, exist_ok=True)
+        (csrc / name).write_text(text)
+    monkeypatch.setattr(mutate, "CSRC", csrc)
+    return csrc
+
+
+def test_headers_in_a_folder_have_faults_and_ops(tree):
+    names = ["bias_act.cu", "gemm/inner.cuh", "gemm/outer.cuh", "modulated_linear.cu", "shift.cuh"]
+    assert [name_of(path) for path in mutable_files()] == names
+    found = {"gemm/outer.cuh", "gemm/inner.cuh", "shift.cuh"}
+    assert mutate.includes(tree / "modulated_linear.cu") == found
+    assert mutate.ops_of("gemm/inner.cuh") == ["modulated_linear"]
+    assert mutate.ops_of("modulated_linear.cu") == ["modulated_linear"]
+    assert mutate.ops_of("shift.cuh") == ["bias_act", "modulated_linear"]
+
+
+def test_a_changed_header_is_the_only_one_of_its_name(tree, tmp_path):
+    """Also where another header includes it, which is not changed and lies in a folder."""
+    sources = (tree / "modulated_linear.cu",)
+    plain = build.Library("headers", sources, include=(tree, build.HERE))
+    files = [tree / "gemm" / "inner.cuh", tree / "shift.cuh"]
+    library = tmp_path / "library.so"
+    faults = mutate._compile(plain, files, tmp_path, library)
+    assert [(f.file, f.what) for f in faults] == [
+        ("gemm/inner.cuh", "2 * i + 1"),
+        ("shift.cuh", "i + 10 + 1"),
+    ]
+    loaded = ctypes.CDLL(str(library))
+    values = []
+    for number in range(3):
+        loaded.choose(number)
+        values.append((loaded.with_header(4), loaded.without(4)))
+    assert values == [(18, 14), (19, 14), (19, 15)]
+
+
+def test_a_fault_that_does_not_compile_is_dropped(tree, tmp_path):
+    header = tree / "gemm" / "inner.cuh"
+    header.write_text(header.read_text() + "__device__ void f() { const auto a = nullptr; }\n")
+    plain = build.Library("headers", (tree / "modulated_linear.cu",), include=(tree, build.HERE))
+    faults = mutate._compile(plain, [header], tmp_path, tmp_path / "library.so")
+    assert [fault.what for fault in faults] == ["2 * i + 1"]
+
+
 def _try(*arguments):
     """In a process of its own, as a process has one library of kernels: planted, caught."""
     command = [sys.executable, "-m", "tests.emulation.mutate", *arguments]
@@ -78,7 +184,7 @@ def test_the_explained_survivors_are_faults_of_the_sources():
     """An entry whose line is gone explains nothing, and would hide that its successor is not."""
     faults = []
     for path in mutable_files():
-        faults += plant(path.read_text(), path.name, 1 + len(faults), set())[1]
+        faults += plant(path.read_text(), name_of(path), 1 + len(faults), set())[1]
     assert stale(faults, CSRC) == []
     caught = next(f for f in faults if f.file == "sums.cuh" and f.kind == "barrier")
     assert reason_for(caught, CSRC) is None
