@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = (
     "csrc/bias_act.cu",
     "csrc/bias_act_backward.cu",
+    "csrc/coord_linear.cu",
+    "csrc/coord_linear_backward.cu",
     "csrc/factorized_modulation.cu",
     "csrc/factorized_modulation_backward.cu",
     "csrc/fir_resample.cu",
@@ -32,14 +34,20 @@ KERNELS = (
     "csrc/fourier_features_at.cu",
     "csrc/fourier_features_axes.cu",
     "csrc/fourier_features_backward.cu",
+    "csrc/modulated_linear.cu",
+    "csrc/modulated_linear_backward.cu",
+    "csrc/modulated_linear_narrow.cu",
+    "csrc/modulated_linear_narrow_backward.cu",
 )
 BINDINGS = (
     "csrc/binding/bias_act.cpp",
+    "csrc/binding/coord_linear.cpp",
     "csrc/binding/factorized_modulation.cpp",
     "csrc/binding/fir_resample.cpp",
     "csrc/binding/fourier_features.cpp",
     "csrc/binding/fourier_features_at.cpp",
     "csrc/binding/library.cpp",
+    "csrc/binding/modulated_linear.cpp",
     "csrc/binding/stream.cpp",
 )
 TORCH_TARGET_VERSION = "0x020a000000000000ULL"  # 2.10, the oldest PyTorch that loads it

@@ -99,7 +99,7 @@ cudaError_t launch_fourier_features(const FourierFeaturesArguments& a, cudaStrea
   return with_features(a.wide, a.number, vector, [&](auto s, auto out, auto v) {
     using S = decltype(s);
     using Out = decltype(out);
-    const cudaError_t error = launch_fourier_features_axes(a, stream);
+    const cudaError_t error = launch_fourier_features_axes(a, a.wide, stream);
     if (error != cudaSuccess) {
       return error;
     }

@@ -15,14 +15,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <class S>
+template <class S, class Table>
 __global__ void __launch_bounds__(kThreads)
     fourier_features_axes_kernel(Global<const S> freq,   // [B, F, 2]
                                  Global<const S> phase,  // [B, T, F]
                                  Global<const S> y,      // [H]
                                  Global<const S> x,      // [W]
-                                 Global<S> rows,         // [2, B, T, H, F]
-                                 Global<S> columns,      // [2, B, W, F]
+                                 Global<Table> rows,     // [2, B, T, H, F]
+                                 Global<Table> columns,  // [2, B, W, F]
                                  FeatureGrid grid) {
   const int64_t row_count = grid.videos * grid.frames * grid.height * grid.frequencies;
   const int64_t column_count = grid.videos * grid.width * grid.frequencies;
@@ -49,22 +49,24 @@ __global__ void __launch_bounds__(kThreads)
   }
   double sine, cosine;
   sincos(angle, &sine, &cosine);
-  const Global<S> table = is_row ? rows : columns;
-  table[index] = static_cast<S>(sine);
-  table[(is_row ? row_count : column_count) + index] = static_cast<S>(cosine);
+  const Global<Table> table = is_row ? rows : columns;
+  table[index] = static_cast<Table>(sine);
+  table[(is_row ? row_count : column_count) + index] = static_cast<Table>(cosine);
 }
 
-template <class S>
+template <class S, class Table>
 cudaError_t run(const FourierFeaturesGrid& a, unsigned blocks, cudaStream_t stream) {
-  return DIGAN_LAUNCH((fourier_features_axes_kernel<S>), blocks, kThreads, stream,
+  return DIGAN_LAUNCH((fourier_features_axes_kernel<S, Table>), blocks, kThreads, stream,
                       static_cast<const S*>(a.freq), static_cast<const S*>(a.phase),
                       static_cast<const S*>(a.y), static_cast<const S*>(a.x),
-                      static_cast<S*>(a.rows), static_cast<S*>(a.columns), FeatureGrid(a));
+                      static_cast<Table*>(a.rows), static_cast<Table*>(a.columns), FeatureGrid(a));
 }
 
 }  // namespace
 
-cudaError_t launch_fourier_features_axes(const FourierFeaturesGrid& a, cudaStream_t stream) {
+cudaError_t launch_fourier_features_axes(const FourierFeaturesGrid& a,
+                                         Number tables,
+                                         cudaStream_t stream) {
   const int64_t count = (a.frames * a.height + a.width) * a.videos * a.frequencies;
   const int64_t blocks = ceil_div(count, kThreads);
   if (blocks == 0) {
@@ -73,11 +75,22 @@ cudaError_t launch_fourier_features_axes(const FourierFeaturesGrid& a, cudaStrea
   if (blocks > kMaxBlocks) {
     return cudaErrorInvalidConfiguration;
   }
+  const auto from = [&](auto s) {
+    using S = decltype(s);
+    switch (tables) {
+      case Number::kF64:
+        return run<S, double>(a, static_cast<unsigned>(blocks), stream);
+      case Number::kF32:
+        return run<S, float>(a, static_cast<unsigned>(blocks), stream);
+      default:
+        return cudaErrorInvalidValue;
+    }
+  };
   switch (a.wide) {
     case Number::kF64:
-      return run<double>(a, static_cast<unsigned>(blocks), stream);
+      return from(double());
     case Number::kF32:
-      return run<float>(a, static_cast<unsigned>(blocks), stream);
+      return from(float());
     default:
       return cudaErrorInvalidValue;
   }

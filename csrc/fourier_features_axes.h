@@ -18,7 +18,9 @@ struct FeatureGrid {
         frequencies(a.frequencies) {}
 };
 
-// Fills `rows` and `columns`: sines first, then cosines.
-cudaError_t launch_fourier_features_axes(const FourierFeaturesGrid& arguments, cudaStream_t stream);
+// Fills `rows` and `columns`, of type `tables`: sines first, then cosines.
+cudaError_t launch_fourier_features_axes(const FourierFeaturesGrid& arguments,
+                                         Number tables,
+                                         cudaStream_t stream);
 
 }  // namespace digan

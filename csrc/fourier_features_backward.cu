@@ -256,7 +256,7 @@ cudaError_t launch_fourier_features_backward(const FourierFeaturesBackwardArgume
     using S = decltype(s);
     using G = decltype(g);
     if (cut.blocks > 0) {
-      cudaError_t error = launch_fourier_features_axes(a, stream);
+      cudaError_t error = launch_fourier_features_axes(a, a.wide, stream);
       if (error != cudaSuccess) {
         return error;
       }

@@ -4,24 +4,10 @@
 
 #include "binding/dense.h"
 #include "binding/ops.h"
+#include "binding/pointwise.h"
 
 namespace digan {
 namespace {
-
-Pointwise pointwise_of(const std::string& activation,
-                       double alpha,
-                       double gain,
-                       const std::optional<double>& clamp) {
-  Pointwise pointwise;
-  check(find_activation(activation, &pointwise.activation),
-        "activation must be a name of digan.ops, got '", activation, "'");
-  check(!clamp || *clamp > 0, "clamp must be positive or None, got ", clamp.value_or(0));
-  pointwise.alpha = alpha;
-  pointwise.gain = gain;
-  pointwise.clamps = clamp.has_value();
-  pointwise.clamp = clamp.value_or(0);
-  return pointwise;
-}
 
 // What both directions are told alike.
 struct Call {

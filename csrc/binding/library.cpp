@@ -17,6 +17,10 @@ DIGAN_REGISTER(DIGAN_NAMESPACE, DIGAN_DISPATCH_KEY, m) {
   m.impl("fourier_features_at_backward", TORCH_BOX(&digan::fourier_features_at_backward));
   m.impl("factorized_modulation", TORCH_BOX(&digan::factorized_modulation));
   m.impl("factorized_modulation_backward", TORCH_BOX(&digan::factorized_modulation_backward));
+  m.impl("modulated_linear", TORCH_BOX(&digan::modulated_linear));
+  m.impl("modulated_linear_backward", TORCH_BOX(&digan::modulated_linear_backward));
+  m.impl("coord_linear", TORCH_BOX(&digan::coord_linear));
+  m.impl("coord_linear_backward", TORCH_BOX(&digan::coord_linear_backward));
   m.impl("bias_act", TORCH_BOX(&digan::bias_act));
   m.impl("bias_act_backward", TORCH_BOX(&digan::bias_act_backward));
   m.impl("fir_resample", TORCH_BOX(&digan::fir_resample));

@@ -42,6 +42,59 @@ std::tuple<Tensor, Tensor, Tensor> factorized_modulation_backward(
     const Tensor& right,
     bool demodulate);  // -> weight, left, right
 
+std::tuple<Tensor, Tensor> modulated_linear(const Tensor& x,          // [B, P, I]
+                                            const Tensor& weight,     // [B, O, I]
+                                            const MaybeTensor& bias,  // [O]
+                                            const std::string& activation,
+                                            double alpha,
+                                            double gain,
+                                            const std::optional<double>& clamp,
+                                            bool keep_pre_activation,
+                                            bool tf32);  // -> [B, P, O], pre-activation
+
+std::tuple<Tensor, Tensor, Tensor> modulated_linear_backward(const Tensor& grad,  // [B, P, O]
+                                                             const Tensor& x,
+                                                             const Tensor& weight,
+                                                             const MaybeTensor& bias,
+                                                             const MaybeTensor& z,
+                                                             const MaybeTensor& y,
+                                                             const std::string& activation,
+                                                             double alpha,
+                                                             double gain,
+                                                             const std::optional<double>& clamp,
+                                                             bool tf32);  // -> x, weight, bias
+
+std::tuple<Tensor, Tensor> coord_linear(const Tensor& freq,       // [B, F, 2]
+                                        const Tensor& phase,      // [B, T, F]
+                                        const Tensor& y,          // [H]
+                                        const Tensor& x,          // [W]
+                                        const Tensor& weight,     // [B, O, 2F]
+                                        const MaybeTensor& bias,  // [O]
+                                        const MaybeTensor& skip,  // [B, T, H/2, W/2, O]
+                                        const std::string& activation,
+                                        double alpha,
+                                        double gain,
+                                        const std::optional<double>& clamp,
+                                        bool keep_pre_activation,
+                                        bool tf32);  // -> [B, T, H, W, O], pre-activation
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> coord_linear_backward(
+    const Tensor& grad,  // [B, T, H, W, O]
+    const Tensor& freq,
+    const Tensor& phase,
+    const Tensor& y,
+    const Tensor& x,
+    const Tensor& weight,
+    const MaybeTensor& bias,
+    const MaybeTensor& skip,
+    const MaybeTensor& z,
+    const MaybeTensor& out,
+    const std::string& activation,
+    double alpha,
+    double gain,
+    const std::optional<double>& clamp,
+    bool tf32);  // -> freq, phase, y, x, weight, bias, skip
+
 Tensor bias_act(const Tensor& x,
                 const MaybeTensor& bias,  // [C]
                 const std::string& activation,

@@ -108,10 +108,16 @@ def has_only_a_formula(name: str) -> bool:
     return not native.reason() and not _has_kernel(name)
 
 
+def allows_tf32() -> bool:
+    """True if PyTorch's setting lets products of float32 round their operands to tf32."""
+    return torch.get_float32_matmul_precision() != "highest"
+
+
 # What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph
 # that is being traced asks now and keeps the answer, so that `fused` is an error there too.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
+allows_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def status() -> dict[str, str]:

@@ -89,7 +89,9 @@ def coord_linear(
         return coord_linear_reference(freq, phase, y, x, weight, bias, skip, *arguments)
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     out: Tensor
-    out, _ = torch.ops.digan.coord_linear(freq, phase, y, x, weight, bias, skip, *arguments, keep)
+    out, _ = torch.ops.digan.coord_linear(
+        freq, phase, y, x, weight, bias, skip, *arguments, keep, _registry.allows_tf32()
+    )
     return out
 
 
@@ -162,6 +164,7 @@ def _kernel(
     gain: float,
     clamp: float | None,
     keep_pre_activation: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     if on_cpu(freq):
         keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
@@ -194,7 +197,7 @@ def _kernel(
 def _fake(
     freq: Tensor, phase: Tensor, y: Tensor, x: Tensor, weight: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    _, _, activation, alpha, gain, _, keep = rest
+    _, _, activation, alpha, gain, _, keep, _ = rest
     size = [*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1]]
     out = weight.new_empty(size)
     keep = keep and not slope_from_output(activation, alpha, gain)
@@ -202,19 +205,19 @@ def _fake(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, activation, alpha, gain, clamp, keep = inputs
+    *tensors, activation, alpha, gain, clamp, keep, tf32 = inputs
     out, kept = output
     from_output = slope_from_output(activation, alpha, gain)
     ctx.save_for_backward(
         *tensors, kept if keep and not from_output else None, out if from_output else None
     )
-    ctx.arguments = (activation, alpha, gain, clamp)
+    ctx.arguments = (activation, alpha, gain, clamp, tf32)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     if grad is None:
-        return (None,) * 12
+        return (None,) * 13
     *tensors, z, out = ctx.saved_tensors
     gradients = torch.ops.digan.coord_linear_backward(grad, *tensors, z, out, *ctx.arguments)
     bias, skip = tensors[5:]
@@ -223,7 +226,7 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...
         *others,
         None if bias is None else dbias,
         None if skip is None else dskip,
-        *(None,) * 5,
+        *(None,) * 6,
     )
 
 
@@ -275,10 +278,11 @@ def _gradients(
 def _gradients_kernel(
     grad: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *arguments, _ = rest  # PyTorch's own products look whether tf32 is allowed
     z, out = rest[7:9]
     if on_cpu(grad) and not (z is None and out is None):
-        return coord_linear_gradients_tiled(grad, *rest)
-    return _gradients(grad, *rest)
+        return coord_linear_gradients_tiled(grad, *arguments)
+    return _gradients(grad, *arguments)
 
 
 def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -288,7 +292,7 @@ def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, _, out = inputs[:10]
     ctx.save_for_backward(*tensors, out)
-    ctx.arguments = inputs[10:]
+    ctx.arguments = inputs[10:-1]
     ctx.set_materialize_grads(False)
 
 
@@ -300,7 +304,7 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     def formula(*tensors: Tensor | None) -> tuple[Tensor, ...]:
         return _gradients(*tensors, None, out, *ctx.arguments)  # type: ignore[arg-type, call-arg]
 
-    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
+    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 7
 
 
 def _flops(
@@ -317,7 +321,7 @@ _registry.define(
     "coord_linear",
     "(Tensor freq, Tensor phase, Tensor y, Tensor x, Tensor weight, Tensor? bias,"
     " Tensor? skip, str activation, float alpha, float gain, float? clamp,"
-    " bool keep_pre_activation) -> (Tensor, Tensor)",
+    " bool keep_pre_activation, bool tf32) -> (Tensor, Tensor)",
     _kernel,
     _fake,
     _setup,
@@ -328,7 +332,7 @@ _registry.define(
     "coord_linear_backward",
     "(Tensor grad, Tensor freq, Tensor phase, Tensor y, Tensor x, Tensor weight,"
     " Tensor? bias, Tensor? skip, Tensor? z, Tensor? out, str activation, float alpha,"
-    " float gain, float? clamp)"
+    " float gain, float? clamp, bool tf32)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _gradients_kernel,
     _gradients_fake,

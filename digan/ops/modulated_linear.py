@@ -67,7 +67,7 @@ def modulated_linear(
     rows = x.reshape(x.shape[0], -1, x.shape[-1]) if x.numel() else x.new_empty(_row_shape(x))
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     y, _ = torch.ops.digan.modulated_linear(
-        rows, weight, bias, activation, alpha, gain, clamp, keep
+        rows, weight, bias, activation, alpha, gain, clamp, keep, _registry.allows_tf32()
     )
     out: Tensor = y.reshape(*x.shape[:-1], weight.shape[1])
     return out
@@ -115,6 +115,7 @@ def _kernel(
     gain: float,
     clamp: float | None,
     keep_pre_activation: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     if on_cpu(x):
         return _tiled_kernel(x, weight, bias, activation, alpha, gain, clamp, keep_pre_activation)
@@ -163,6 +164,7 @@ def _fake(
     gain: float,
     clamp: float | None,
     keep_pre_activation: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     y = x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
     keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
@@ -170,24 +172,24 @@ def _fake(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, activation, alpha, gain, clamp, keep = inputs
+    x, weight, bias, activation, alpha, gain, clamp, keep, tf32 = inputs
     y, kept = output
     from_output = slope_from_output(activation, alpha, gain)
     ctx.save_for_backward(
         x, weight, bias, kept if keep and not from_output else None, y if from_output else None
     )
-    ctx.arguments = (activation, alpha, gain, clamp)
+    ctx.arguments = (activation, alpha, gain, clamp, tf32)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
     if grad is None:
-        return (None,) * 8
+        return (None,) * 9
     x, weight, bias, z, y = ctx.saved_tensors
     dx, dweight, dbias = torch.ops.digan.modulated_linear_backward(
         grad, x, weight, bias, z, y, *ctx.arguments
     )
-    return dx, dweight, None if bias is None else dbias, None, None, None, None, None
+    return dx, dweight, None if bias is None else dbias, *(None,) * 6
 
 
 def _gradients(
@@ -223,6 +225,7 @@ def _gradients_kernel(
     alpha: float,
     gain: float,
     clamp: float | None,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`_gradients`; on a CPU in one pass over grad, x and y."""
     if not on_cpu(grad) or (y is None and z is None):
@@ -262,7 +265,7 @@ def _gradients_fake(
 
 
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grad, x, weight, bias, _, y, *ctx.arguments = inputs
+    grad, x, weight, bias, _, y, *ctx.arguments, _ = inputs
     ctx.save_for_backward(grad, x, weight, bias, y)
     ctx.set_materialize_grads(False)
 
@@ -276,7 +279,7 @@ def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]
     def formula(g: Tensor, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, ...]:
         return _gradients(g, x, w, b, None, z_free, *ctx.arguments)
 
-    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 6
+    return *_registry.vjp(formula, inputs, cotangents), *(None,) * 7
 
 
 def _flops(x: list[int], weight: list[int], *_: Any) -> int:
@@ -290,7 +293,7 @@ def _gradients_flops(grad: list[int], x: list[int], weight: list[int], *_: Any) 
 _registry.define(
     "modulated_linear",
     "(Tensor x, Tensor weight, Tensor? bias, str activation, float alpha, float gain,"
-    " float? clamp, bool keep_pre_activation) -> (Tensor, Tensor)",
+    " float? clamp, bool keep_pre_activation, bool tf32) -> (Tensor, Tensor)",
     _kernel,
     _fake,
     _setup,
@@ -300,7 +303,8 @@ _registry.define(
 _registry.define(
     "modulated_linear_backward",
     "(Tensor grad, Tensor x, Tensor weight, Tensor? bias, Tensor? z, Tensor? y,"
-    " str activation, float alpha, float gain, float? clamp) -> (Tensor, Tensor, Tensor)",
+    " str activation, float alpha, float gain, float? clamp, bool tf32)"
+    " -> (Tensor, Tensor, Tensor)",
     _gradients_kernel,
     _gradients_fake,
     _gradients_setup,

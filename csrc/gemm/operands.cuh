@@ -1,0 +1,218 @@
+// Operands as they lie in memory: matrices whose slices are copied into shared memory.
+//
+//   KeptRows      [kept, K]: the reduced axis is contiguous, as x and the weights of a layer have
+//   it KeptColumns   [K, kept]: the kept axis is, as in the products of a backward pass Sloped
+//   either, times the activation's slope, which the saved output tells
+//
+// What the rows and columns of memory mean is told by small maps (maps.cuh). kWhole: every chunk
+// of 16 bytes lies inside the matrix or outside, and begins at a multiple of 16, so that chunks are
+// copied asynchronously; else they are read number by number. kMatrices: so many matrices of one
+// layout are copied alike, their slices one behind the other.
+
+#pragma once
+
+#include "gemm/maps.cuh"
+#include "gemm/slope.cuh"
+#include "gemm/tile.cuh"
+#include "ptx.cuh"
+
+namespace digan::gemm {
+
+// What a thread copies of a slice: one chunk of several rows.
+template <class T, class Shape, class Slice>
+struct Share {
+  static constexpr int kRowsAtOnce = Shape::kThreads / Slice::kChunks;
+  static constexpr int kCopies = Slice::kRows / kRowsAtOnce;
+  static_assert(Shape::kThreads % Slice::kChunks == 0 && Slice::kRows % kRowsAtOnce == 0);
+  static_assert(Slice::swizzles_alike(kRowsAtOnce), "a thread's chunks lie a constant apart");
+
+  __device__ __forceinline__ static int chunk() {
+    return static_cast<int>(threadIdx.x) % Slice::kChunks;
+  }
+  __device__ __forceinline__ static int row(int copy) {
+    return static_cast<int>(threadIdx.x) / Slice::kChunks + copy * kRowsAtOnce;
+  }
+  __device__ __forceinline__ static int offset(int copy) {
+    return Slice::offset(row(0), chunk()) + copy * kRowsAtOnce * Slice::kChunks * kChunk<T>;
+  }
+};
+
+// The first `count` numbers of a chunk, zeros behind them.
+template <bool kWhole, class T>
+__device__ __forceinline__ void copy_chunk(Shared<T> to, Global<const T> from, int count) {
+  if constexpr (kWhole) {
+    cp_async_16(to, from, count > 0);
+  } else {
+    Vec16<T> chunk;
+#pragma unroll
+    for (int i = 0; i < kChunk<T>; ++i) {
+      chunk.v[i] = i < count ? from[i] : narrow<T>(Wide<T>(0));
+    }
+    store16(to, chunk);
+  }
+}
+
+template <class T, class Shape, int kExtent, class Columns, bool kWhole, int kMatrices = 1>
+class KeptRows {
+ public:
+  using Number = T;
+  using Slice = gemm::Slice<T, kExtent, true>;
+  using Share = gemm::Share<T, Shape, Slice>;
+  static constexpr int kNumbers = kMatrices * Slice::kNumbers;
+  static constexpr bool kPrepares = false;
+
+  // Rows: row of the tile -> row of memory, `pitch` numbers long.
+  template <class Rows>
+  __device__ __forceinline__ KeptRows(const Global<const T> (&matrices)[kMatrices],
+                                      int pitch,
+                                      const Rows& rows,
+                                      const Columns& columns)
+      : left_(columns.extent - columns.index(Share::chunk() * kChunk<T>)) {
+#pragma unroll
+    for (int i = 0; i < Share::kCopies; ++i) {
+      const int64_t row = rows(Share::row(i));
+      const int64_t begin = row * pitch + columns.at(Share::chunk() * kChunk<T>);
+#pragma unroll
+      for (int m = 0; m < kMatrices; ++m) {
+        next_[m][i] = matrices[m] + begin;
+      }
+    }
+  }
+
+  // Of the first `matrices`.
+  __device__ __forceinline__ void copy(Shared<T> stage, int, int matrices = kMatrices) {
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+      if (m < matrices) {
+#pragma unroll
+        for (int i = 0; i < Share::kCopies; ++i) {
+          copy_chunk<kWhole>(stage + (m * Slice::kNumbers + Share::offset(i)), next_[m][i], left_);
+          next_[m][i] += Columns::template kAdvance<T>;
+        }
+      }
+    }
+    left_ -= Columns::template kAdvance<T>;
+  }
+  __device__ __forceinline__ void prepare(Shared<T>, int) const {}
+  __device__ __forceinline__ void use(Shared<T>, int) const {}
+
+ private:
+  Global<const T> next_[kMatrices][Share::kCopies];
+  int left_;  // numbers of the reduced axis from the next slice's on
+};
+
+template <class T,
+          class Shape,
+          int kExtent,
+          class Rows,
+          class Columns,
+          bool kWhole,
+          int kMatrices = 1>
+class KeptColumns {
+ public:
+  using Number = T;
+  using Slice = gemm::Slice<T, kExtent, false>;
+  using Share = gemm::Share<T, Shape, Slice>;
+  static constexpr int kNumbers = kMatrices * Slice::kNumbers;
+  static constexpr bool kPrepares = false;
+
+  // Rows stand on the first slice; `first` is the tile's place on the kept axis.
+  __device__ __forceinline__ KeptColumns(const Global<const T> (&matrices)[kMatrices],
+                                         int pitch,
+                                         const Rows& rows,
+                                         const Columns& columns,
+                                         int first)
+      : rows_(rows), pitch_(pitch) {
+    int place = first + Share::chunk() * kChunk<T>;
+    count_ = at_most(columns.extent - columns.index(place), kChunk<T>);
+    if (count_ <= 0) {
+      place = first;  // there are some
+      count_ = at_most(columns.extent - columns.index(place), kChunk<T>);
+    }
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+      column_[m] = matrices[m] + columns.at(place);
+    }
+  }
+
+  __device__ __forceinline__ void copy(Shared<T> stage, int, int matrices = kMatrices) {
+#pragma unroll
+    for (int i = 0; i < Share::kCopies; ++i) {
+      const int row = rows_(Share::row(i));
+      const int64_t from = static_cast<int64_t>(row < 0 ? 0 : row) * pitch_;
+#pragma unroll
+      for (int m = 0; m < kMatrices; ++m) {
+        if (m < matrices) {
+          copy_chunk<kWhole>(stage + (m * Slice::kNumbers + Share::offset(i)), column_[m] + from,
+                             row < 0 ? 0 : count_);
+        }
+      }
+    }
+    rows_.advance();
+  }
+  __device__ __forceinline__ void prepare(Shared<T>, int) const {}
+  __device__ __forceinline__ void use(Shared<T>, int) const {}
+
+ private:
+  Global<const T> column_[kMatrices];
+  Rows rows_;
+  int pitch_;
+  int count_;
+};
+
+// The gradient of pre-activations: that of outputs, times the slope. `Base` copies gradients and
+// outputs; each thread finishes the chunks that it copied itself.
+template <class Base, bool kSums = false>
+class Sloped {
+ public:
+  using T = typename Base::Number;
+  using Number = T;
+  using Slice = typename Base::Slice;
+  using Share = typename Base::Share;
+  static constexpr int kNumbers = Base::kNumbers;
+  static constexpr bool kPrepares = true;
+
+  // Not `sloped`: the gradients are those of pre-activations already. `sums`: their sums along
+  // the reduced axis are wanted too.
+  __device__ __forceinline__
+  Sloped(const Base& base, const Slope<T>& slope, bool sloped, bool sums = false)
+      : base_(base), slope_(slope), sloped_(sloped), sums_(sums) {}
+
+  __device__ __forceinline__ void copy(Shared<T> stage, int k) {
+    base_.copy(stage, k, sloped_ ? 2 : 1);
+  }
+
+  __device__ __forceinline__ void prepare(Shared<T> stage, int) {
+    if (!sloped_ && !(kSums && sums_)) {
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < Share::kCopies; ++i) {
+      const Shared<T> at = stage + Share::offset(i);
+      Vec16<T> chunk = load16(at);
+      if (sloped_) {
+        chunk = slope_(chunk, load16(at + Slice::kNumbers));
+        store16(at, chunk);
+      }
+      if (kSums && sums_) {
+#pragma unroll
+        for (int j = 0; j < kChunk<T>; ++j) {
+          sum_[j] += widen(chunk.v[j]);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void use(Shared<T>, int) const {}
+
+  // Of kept column j of this thread's chunk, over the reduced rows that it copied.
+  __device__ __forceinline__ Wide<T> sum(int j) const { return sum_[j]; }
+
+ private:
+  Base base_;
+  Slope<T> slope_;
+  bool sloped_, sums_;
+  Wide<T> sum_[kChunk<T>] = {};
+};
+
+}  // namespace digan::gemm

@@ -1,0 +1,88 @@
+// A gradient times the activation's slope, as an operand is prepared: chunks of 16 bytes.
+//
+// Only for activations whose output tells the slope (linear, relu, lrelu): 1 above zero, alpha
+// below and at it, 0 where the clamp holds. The gain is a factor of the whole product and is left
+// to its epilogue, in float. Pairs of 16-bit numbers are treated together, as integers: it is
+// these few instructions a pair that stand beside the tensor cores' in the main loop.
+
+#pragma once
+
+#include <cstring>
+
+#include "activation.cuh"
+#include "ptx.cuh"
+
+namespace digan::gemm {
+
+template <class T>
+struct Slope {
+  bool clamps;
+  Wide<T> below;  // zero
+  Wide<T> bound;
+
+  __device__ __forceinline__ explicit Slope(const Pointwise& p)
+      : clamps(p.clamps),
+        below(static_cast<Wide<T>>(p.activation == Activation::kLinear  ? 1
+                                   : p.activation == Activation::kLrelu ? p.alpha
+                                                                        : 0)),
+        bound(bound_in<T>(p.clamp)) {}
+
+  __device__ __forceinline__ Vec16<T> operator()(Vec16<T> grad, const Vec16<T>& out) const {
+    if constexpr (sizeof(T) == 2) {
+      uint32_t g[4], y[4];
+      memcpy(g, grad.v, 16);
+      memcpy(y, out.v, 16);
+      const uint32_t factor = both(narrow<T>(below));
+      const uint32_t limit = both(narrow<T>(bound));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        g[i] = pair(g[i], y[i], factor, limit);
+      }
+      memcpy(grad.v, g, 16);
+    } else {
+#pragma unroll
+      for (int i = 0; i < Vec16<T>::kCount; ++i) {
+        const T y = out.v[i];
+        const bool held = clamps && (y >= bound || y <= -bound);
+        grad.v[i] = held ? T(0) : y > 0 ? grad.v[i] : grad.v[i] * below;
+      }
+    }
+    return grad;
+  }
+
+ private:
+  static constexpr uint32_t kMagnitude = 0x7fff7fff;
+  static constexpr uint32_t kOnes = 0x00010001;
+  static constexpr uint32_t kInfinity = std::is_same_v<T, bf16> ? 0x7f80 : 0x7c00;
+
+  __device__ __forceinline__ static uint32_t both(T x) {
+    uint16_t bits;
+    memcpy(&bits, &x, 2);
+    return bits * kOnes;
+  }
+
+  // A sum of a magnitude and a number below 2^15 sets the top bit where it reaches 2^15, and
+  // carries nothing to the other half.
+  __device__ __forceinline__ uint32_t pair(uint32_t grad,
+                                           uint32_t y,
+                                           uint32_t factor,
+                                           uint32_t limit) const {
+    const uint32_t magnitude = y & kMagnitude;
+    const uint32_t above = sign_mask_x2((magnitude + kMagnitude) & ~y);
+    uint32_t scaled;
+    if constexpr (std::is_same_v<T, bf16>) {
+      scaled = mul_bf16x2(grad, factor);
+    } else {
+      scaled = mul_f16x2(grad, factor);
+    }
+    uint32_t result = (grad & above) | (scaled & ~above);
+    if (clamps) {
+      const uint32_t held = sign_mask_x2(magnitude + (0x8000 * kOnes - limit));
+      const uint32_t nan = sign_mask_x2(magnitude + (0x7fff - kInfinity) * kOnes);
+      result &= ~held | nan;
+    }
+    return result;
+  }
+};
+
+}  // namespace digan::gemm
