@@ -51,32 +51,34 @@ int64_t& counter_of(SharedUse use) {
 }  // namespace
 
 void note_shared_access(uint32_t offset, int bytes, SharedUse use) {
-  Warp& warp = *self->warp;
-  const auto number = static_cast<size_t>(self->shared_accesses++);
-  if (warp.accesses.size() <= number) {
-    warp.accesses.resize(number + 1);
+  const int kind = static_cast<int>(use);
+  std::vector<SharedAccess>& accesses = self->warp->accesses[kind];
+  const auto number = static_cast<size_t>(self->shared_accesses[kind]++);
+  if (accesses.size() <= number) {
+    accesses.resize(number + 1);
   }
-  SharedAccess& access = warp.accesses[number];
+  SharedAccess& access = accesses[number];
   access.offset[self->lane] = offset;
   access.lanes |= 1u << self->lane;
   access.bytes = std::max(access.bytes, bytes);
-  access.use = use;
 }
 
 void count_bank_conflicts(Warp& warp) {
-  if (warp.accesses.empty()) {
-    return;
-  }
-  for (const SharedAccess& access : warp.accesses) {
-    const int together = lanes_together(access.bytes);
-    for (int first = 0; first < 32; first += together) {
-      counter_of(access.use) += conflicts(access, first, together);
+  for (int kind = 0; kind < kSharedUses; ++kind) {
+    if (warp.accesses[kind].empty()) {
+      continue;
     }
-  }
-  warp.accesses.clear();
-  for (int i = 0; i < 32; ++i) {
-    if ((warp.live >> i & 1u) != 0) {
-      warp.lanes[i]->shared_accesses = 0;
+    for (const SharedAccess& access : warp.accesses[kind]) {
+      const int together = lanes_together(access.bytes);
+      for (int first = 0; first < 32; first += together) {
+        counter_of(static_cast<SharedUse>(kind)) += conflicts(access, first, together);
+      }
+    }
+    warp.accesses[kind].clear();
+    for (int i = 0; i < 32; ++i) {
+      if ((warp.live >> i & 1u) != 0) {
+        warp.lanes[i]->shared_accesses[kind] = 0;
+      }
     }
   }
 }

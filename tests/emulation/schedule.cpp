@@ -1,5 +1,6 @@
 #include "schedule.h"
 
+#include <algorithm>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -67,7 +68,9 @@ void set_up_block(dim3 size) {
     block.warps[i].number = static_cast<int>(i);
     block.warps[i].live = 0;
     block.warps[i].epoch = 1;
-    block.warps[i].accesses.clear();
+    for (auto& accesses : block.warps[i].accesses) {
+      accesses.clear();
+    }
   }
   for (int i = 0; i < threads; ++i) {
     Lane& lane = block.lanes[i];
@@ -77,7 +80,7 @@ void set_up_block(dim3 size) {
     lane.lane = i % 32;
     lane.warp = &warp;
     lane.state = State::kReady;
-    lane.shared_accesses = 0;
+    std::fill_n(lane.shared_accesses, kSharedUses, 0);
     lane.copy_group = 0;
     lane.copies.clear();
     warp.lanes[lane.lane] = &lane;

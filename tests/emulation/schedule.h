@@ -35,6 +35,9 @@ struct PendingCopy {
   char data[16];
 };
 
+enum class SharedUse { kRead, kMatrixRead, kWrite };
+constexpr int kSharedUses = 3;
+
 struct Lane {
   Fiber fiber;
   State state = State::kReady;
@@ -47,19 +50,16 @@ struct Lane {
   unsigned mask = 0;
   void* operands = nullptr;
   Where where;
-  int shared_accesses = 0;  // since the warp last met
-  int copy_group = 0;       // that the next asynchronous copy joins
+  int shared_accesses[kSharedUses] = {};  // since the warp last met
+  int copy_group = 0;                     // that the next asynchronous copy joins
   std::vector<PendingCopy> copies;
 };
-
-enum class SharedUse { kRead, kMatrixRead, kWrite };
 
 // The addresses of one access to shared memory by the lanes of a warp.
 struct SharedAccess {
   uint32_t offset[32];
   unsigned lanes = 0;
   int bytes = 0;
-  SharedUse use = SharedUse::kRead;
 };
 
 struct Warp {
@@ -67,7 +67,7 @@ struct Warp {
   int number = 0;
   unsigned live = 0;   // lanes that exist
   uint32_t epoch = 1;  // __syncwarp so far, plus one
-  std::vector<SharedAccess> accesses;
+  std::vector<SharedAccess> accesses[kSharedUses];
 };
 
 // The thread that runs now, and how many barriers its block has passed, plus one.
