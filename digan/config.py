@@ -138,7 +138,7 @@ class TrainConfig:
     precision: Precision = "fp32"
     """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
     kernels: Kernels = "auto"
-    """Native kernels: where they can run, all that this version has (or an error), none.
+    """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
     mirror: bool = True
     """Flip clips horizontally with probability 1/2."""

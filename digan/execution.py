@@ -27,8 +27,7 @@ def wished_impl(kernels: Kernels) -> str:
 def choose_impl(kernels: Kernels, device: torch.device | None = None) -> ops.Impl | None:
     """The ops' path for a setting; None leaves it to DIGAN_OPS, whose default is auto.
 
-    Kernels that are demanded, by the setting or by DIGAN_OPS=fused, must run wherever this version
-    has one; an op that has only its formula runs that, and the log of a run names it.
+    Kernels that are demanded, by the setting or by DIGAN_OPS=fused, must run for every op.
 
     Args:
         kernels: the setting.
@@ -45,14 +44,12 @@ def choose_impl(kernels: Kernels, device: torch.device | None = None) -> ops.Imp
     if wish != "fused":
         return None if kernels == "auto" else kernels
     flag = "DIGAN_OPS=fused" if kernels == "auto" else "--fused-kernels"
-    names = list(ops.status())
-    demanded = [name for name in names if not ops.has_only_a_formula(name)]
-    for name in demanded:
+    for name in ops.status():
         if reason := ops.unavailable(name):
             raise DiganError(f"{flag} cannot be kept: {name}: {reason}")
     if device is not None and device.type != "cuda":
         raise DiganError(f"{flag} cannot be kept: it needs device cuda, got {device}")
-    return "fused" if demanded == names else "auto"
+    return "fused"
 
 
 def choose_device(device: str | None) -> torch.device:

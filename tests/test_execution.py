@@ -10,18 +10,15 @@ from digan.errors import DiganError
 from digan.execution import choose_impl
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
-FORMULAS = {"modulated_linear", "coord_linear"}
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets what this machine can run: why ops cannot, by name, and which have only a formula."""
+    """Sets what this machine can run: why ops cannot, by name."""
     monkeypatch.delenv("DIGAN_OPS", raising=False)
 
-    def serves(reasons: dict[str, str], formulas: frozenset[str] | set[str] = frozenset()) -> None:
-        reasons = {**dict.fromkeys(formulas, "there is no kernel"), **reasons}
+    def serves(reasons: dict[str, str]) -> None:
         monkeypatch.setattr(ops, "unavailable", lambda name: reasons.get(name, ""))
-        monkeypatch.setattr(ops, "has_only_a_formula", formulas.__contains__)
 
     return serves
 
@@ -40,20 +37,14 @@ def test_every_op_is_fused(machine, device):
     assert choose_impl("fused", device) == "fused"
 
 
-def test_an_op_without_kernels_runs_its_formula(machine, monkeypatch):
-    """`auto` is then what runs the kernels of the others, whatever DIGAN_OPS demands of each op."""
-    machine({}, FORMULAS)
-    assert choose_impl("fused", CUDA) == "auto"
-    monkeypatch.setenv("DIGAN_OPS", "fused")
-    assert choose_impl("auto", CUDA) == "auto"
-
-
-def test_one_kernel_that_cannot_run_is_an_error(machine):
-    machine({"bias_act": "the driver is too old; update it"}, FORMULAS)
-    with pytest.raises(DiganError) as said:
-        choose_impl("fused", CUDA)
-    sentence = "--fused-kernels cannot be kept: bias_act: the driver is too old; update it"
-    assert str(said.value) == sentence
+def test_one_op_without_kernels_is_an_error(machine):
+    """Also the last of them: no op may fall back to its formula without a word."""
+    for name in ops.status():
+        machine({name: "there is no kernel"})
+        with pytest.raises(DiganError) as said:
+            choose_impl("fused", CUDA)
+        sentence = f"--fused-kernels cannot be kept: {name}: there is no kernel"
+        assert str(said.value) == sentence
 
 
 @pytest.mark.parametrize(
@@ -61,16 +52,8 @@ def test_one_kernel_that_cannot_run_is_an_error(machine):
     [("fused", "auto", "--fused-kernels"), ("auto", "fused", "DIGAN_OPS=fused")],
 )
 def test_kernels_need_a_gpu(machine, monkeypatch, setting, variable, demand):
-    machine({}, FORMULAS)
+    machine({})
     monkeypatch.setenv("DIGAN_OPS", variable)
     with pytest.raises(DiganError) as said:
         choose_impl(setting, CPU)
     assert str(said.value) == f"{demand} cannot be kept: it needs device cuda, got cpu"
-
-
-def test_only_a_library_that_can_run_leaves_an_op_without_kernels(monkeypatch):
-    """Without one the reason is the library's, and a demand fails for every op."""
-    monkeypatch.setattr(ops.native, "reason", lambda: "no library was built")
-    assert not any(map(ops.has_only_a_formula, ops.status()))
-    monkeypatch.setattr(ops.native, "reason", lambda: "")
-    assert set(filter(ops.has_only_a_formula, ops.status())) >= FORMULAS

@@ -18,7 +18,6 @@ from digan.ops._registry import (
     Impl,
     OpUnavailableError,
     default_impl,
-    has_only_a_formula,
     status,
     unavailable,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "fourier_features_at",
     "fourier_features_at_reference",
     "fourier_features_reference",
-    "has_only_a_formula",
     "modulated_linear",
     "modulated_linear_reference",
     "status",

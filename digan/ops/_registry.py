@@ -103,11 +103,6 @@ def unavailable(name: str) -> str:
     return ""
 
 
-def has_only_a_formula(name: str) -> bool:
-    """True for an op for which the library that is loaded, and can run here, has no kernel."""
-    return not native.reason() and not _has_kernel(name)
-
-
 def allows_tf32() -> bool:
     """True if PyTorch's setting lets products of float32 round their operands to tf32."""
     return torch.get_float32_matmul_precision() != "highest"

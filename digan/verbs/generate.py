@@ -68,7 +68,7 @@ class GenerateArgs:
     precision: Precision = "fp32"
     """Arithmetic of the coordinate layers."""
     kernels: Kernels = "auto"
-    """Native kernels: where they can run, all that this version has (or an error), none.
+    """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
     device: str | None = None
     """cpu or cuda; the GPU where there is one by default."""
