@@ -45,11 +45,13 @@ struct CoordLayerGradient {
 
 // ---------------------------------------------------------------- frequencies, phases, axes, skip
 
-// Slices of dA, of which those of the first tile sum the cells of a skip connection.
-template <class T, class Shape, bool kWhole>
-class PixelGradient : public Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>> {
+// Slices of dA. kSumsCells: their sums over the cells of a skip connection are wanted, if there is
+// one.
+template <class T, class Shape, bool kWhole, bool kClamps, bool kSumsCells>
+class PixelGradient
+    : public Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>, kClamps> {
  public:
-  using Base = Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>>;
+  using Base = Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>, kClamps>;
   using Slice = typename Base::Slice;
   using Rectangle = gemm::Rectangle<Shape::kM>;
 
@@ -61,7 +63,7 @@ class PixelGradient : public Sloped<KeptRows<T, Shape, Shape::kM, StraightColumn
               layer.outputs,
               PixelRows<Shape>{tile.h, tile.w, layer.grid},
               StraightColumns{layer.outputs}},
-             Slope<T>(layer.pointwise),
+             Slope<T, kClamps>(layer.pointwise),
              static_cast<bool>(layer.out)),
         outputs_(layer.outputs),
         whole_(layer.whole_outputs),
@@ -70,8 +72,9 @@ class PixelGradient : public Sloped<KeptRows<T, Shape, Shape::kM, StraightColumn
     const int h = tile.h / 2 + cell / (Rectangle::kWidth / 2);
     const int w = tile.w / 2 + cell % (Rectangle::kWidth / 2);
     const int height = layer.grid.height / 2, width = layer.grid.width / 2;
-    sums_cells_ = dskip && tile.n == 0 && static_cast<int>(threadIdx.x) < kCells * Slice::kChunks &&
-                  h < height && w < width;
+    sums_cells_ = kSumsCells && dskip && tile.n == 0 &&
+                  static_cast<int>(threadIdx.x) < kCells * Slice::kChunks && h < height &&
+                  w < width;
     cell_ = dskip;
     if (sums_cells_) {
       cell_ += ((tile.frame * height + h) * width + w) * outputs_;
@@ -81,7 +84,7 @@ class PixelGradient : public Sloped<KeptRows<T, Shape, Shape::kM, StraightColumn
   __device__ __forceinline__ void use(Shared<T> stage, int k) const {
     const int chunk = static_cast<int>(threadIdx.x) / kCells;
     const int column = k * kDepth<T> + chunk * kChunk<T>;
-    if (!sums_cells_ || column >= outputs_) {
+    if (!kSumsCells || !sums_cells_ || column >= outputs_) {
       return;
     }
     const int cell = static_cast<int>(threadIdx.x) % kCells;
@@ -141,13 +144,17 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole_slices, [&](auto whole) {
-    constexpr bool kWhole = decltype(whole)::value;
-    PixelGradient<T, Shape, kWhole> a(layer, tile, dskip);
-    FeatureColumns<T, Shape, kWhole> b(
-        {layer.weight + tile.frame / grid.frames * layer.outputs * (2 * frequencies)},
-        2 * frequencies, ReducedRows<T>{0, layer.outputs},
-        PairedColumns<kFeaturePeriod>{frequencies}, tile.n);
-    main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(layer.outputs));
+    with_flag<Shape>(layer.pointwise.clamps, [&](auto clamps) {
+      with_flag<Shape>(dskip && tile.n == 0, [&](auto cells) {
+        constexpr bool kWhole = decltype(whole)::value, kClamps = decltype(clamps)::value;
+        PixelGradient<T, Shape, kWhole, kClamps, decltype(cells)::value> a(layer, tile, dskip);
+        FeatureColumns<T, Shape, kWhole> b(
+            {layer.weight + tile.frame / grid.frames * layer.outputs * (2 * frequencies)},
+            2 * frequencies, ReducedRows<T>{0, layer.outputs},
+            PairedColumns<kFeaturePeriod>{frequencies}, tile.n);
+        main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(layer.outputs));
+      });
+    });
   });
 
   if (frequencies > 0) {
@@ -159,9 +166,11 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
 // ---------------------------------------------------------------- weights, bias
 
-template <class T, class Shape, bool kWhole>
+template <class T, class Shape, bool kWhole, bool kClamps, bool kSums>
 using GradientColumns =
-    Sloped<KeptColumns<T, Shape, Shape::kM, PixelWalk<T>, StraightColumns, kWhole, 2>, true>;
+    Sloped<KeptColumns<T, Shape, Shape::kM, PixelSlices<T>, StraightColumns, kWhole, 2>,
+           kClamps,
+           kSums>;
 
 template <class Math, class Shape>
 __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
@@ -178,31 +187,37 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
   const TilePlace<Shape> place(layer.outputs, feature_tiles<Shape>(features.extent) * Shape::kN);
   const int64_t video = place.batch / parts.count;
   const int part = static_cast<int>(place.batch % parts.count);
-  const PixelWalk<T> walk(grid, part * parts.slices);
-  const int slices = at_most(PixelWalk<T>::slices(grid) - part * parts.slices, parts.slices);
+  const PixelSlices<T> pixels(grid, part * parts.slices);
+  const int slices = at_most(PixelSlices<T>::count(grid) - part * parts.slices, parts.slices);
   const int64_t numbers_before = video * grid.frames * grid.pixels() * layer.outputs;
   const bool sums_bias = bias_parts && place.n == 0;
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole_slices, [&](auto whole) {
-    constexpr bool kWhole = decltype(whole)::value;
-    GradientColumns<T, Shape, kWhole> a({{layer.grad + numbers_before, layer.out + numbers_before},
-                                         layer.outputs,
-                                         walk,
-                                         StraightColumns{layer.outputs},
-                                         place.m},
-                                        Slope<T>(layer.pointwise), static_cast<bool>(layer.out),
-                                        sums_bias);
-    EmbeddingColumns<T, Shape, kWhole> b(layer.tables, walk, video * grid.frames, place.n);
-    main_loop<Math, Shape>(sums, a, b, shared, slices);
-    __syncthreads();
-    if (sums_bias) {
-      store_row_sums<Shape>(a, view_as<Wide<T>>(shared),
-                            bias_parts + (place.batch * layer.outputs + place.m),
-                            layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
-    }
+    with_flag<Shape>(layer.pointwise.clamps, [&](auto clamps) {
+      with_flag<Shape>(sums_bias, [&](auto summed) {
+        constexpr bool kWhole = decltype(whole)::value, kClamps = decltype(clamps)::value,
+                       kSums = decltype(summed)::value;
+        GradientColumns<T, Shape, kWhole, kClamps, kSums> a(
+            {{layer.grad + numbers_before, layer.out + numbers_before},
+             layer.outputs,
+             pixels,
+             StraightColumns{layer.outputs},
+             place.m},
+            Slope<T, kClamps>(layer.pointwise), static_cast<bool>(layer.out));
+        EmbeddingColumns<T, Shape, kWhole> b(layer.tables, pixels, video * grid.frames, place.n);
+        main_loop<Math, Shape>(sums, a, b, shared, slices);
+        if (sums_bias) {
+          __syncthreads();
+          store_row_sums<Shape>(
+              a, view_as<Wide<T>>(shared), bias_parts + (place.batch * layer.outputs + place.m),
+              layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
+        }
+      });
+    });
   });
 
+  __syncthreads();
   const Wide<T> gain = static_cast<Wide<T>>(layer.pointwise.gain);
   for_each_piece<Math, Shape>(
       sums, view_as<Wide<T>>(shared), [&](int m, int n, Wide<T>(&values)[kPiece]) {
@@ -239,7 +254,7 @@ Extent dweight_extent(const CoordLinearBackwardArguments& a) {
 }
 
 template <class Function>
-auto with_walk(Number number, const Function& function) {
+auto with_depth(Number number, const Function& function) {
   switch (number) {
     case Number::kF64:
       return function(double());
@@ -262,9 +277,10 @@ Plan plan_of(const CoordLinearBackwardArguments& a) {
   plan.large_dweight = has && plan.whole && is_large<MediumTile>(dweight_extent(a));
   const int64_t blocks = plan.large_dweight ? dweight_extent(a).blocks<MediumTile>()
                                             : dweight_extent(a).blocks<SmallTile>();
-  plan.parts = row_parts(blocks, with_walk(a.grid.number, [&](auto t) {
-                           return static_cast<int64_t>(PixelWalk<decltype(t)>::slices(extent.grid));
-                         }));
+  plan.parts =
+      row_parts(blocks, with_depth(a.grid.number, [&](auto t) {
+                  return static_cast<int64_t>(PixelSlices<decltype(t)>::count(extent.grid));
+                }));
   return plan;
 }
 
@@ -363,7 +379,7 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
                                    : 0;
         if (blocks > 0) {
           constexpr int kBytes =
-              shared_bytes<Math, Shape, PixelGradient<T, Shape, true>,
+              shared_bytes<Math, Shape, PixelGradient<T, Shape, true, true, true>,
                            FeatureColumns<T, Shape, true>>(PhaseStaging<Math, Shape>::kBytes);
           const PhaseSums<W> to{extent.tables<W>(a.grid),        static_cast<const W*>(a.freq),
                                 static_cast<const W*>(a.y),      static_cast<const W*>(a.x),
@@ -393,7 +409,7 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
             any_pixels ? dweight_extent(a).blocks<Shape>() * plan.parts.count : 0;
         if (blocks > 0) {
           constexpr int kBytes =
-              shared_bytes<Math, Shape, GradientColumns<T, Shape, true>,
+              shared_bytes<Math, Shape, GradientColumns<T, Shape, true, true, true>,
                            EmbeddingColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
           const cudaError_t launched = DIGAN_LAUNCH_SHARED(
               (coord_linear_dweight_kernel<Math, Shape>), static_cast<unsigned>(blocks),

@@ -38,8 +38,8 @@ struct LayerGradient {
 
 // ---------------------------------------------------------------- dx
 
-template <class T, class Shape, bool kWhole>
-using GradientRows = Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>>;
+template <class T, class Shape, bool kWhole, bool kClamps>
+using GradientRows = Sloped<KeptRows<T, Shape, Shape::kM, StraightColumns, kWhole, 2>, kClamps>;
 template <class T, class Shape, bool kWhole>
 using WeightColumns = KeptColumns<T, Shape, Shape::kN, ReducedRows<T>, StraightColumns, kWhole>;
 
@@ -54,17 +54,19 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole, [&](auto whole) {
-    constexpr bool kWhole = decltype(whole)::value;
-    GradientRows<T, Shape, kWhole> a(
-        {{layer.grad + rows_before * layer.outputs, layer.out + rows_before * layer.outputs},
-         layer.outputs,
-         StraightRows{place.m, layer.rows},
-         StraightColumns{layer.outputs}},
-        Slope<T>(layer.pointwise), static_cast<bool>(layer.out));
-    WeightColumns<T, Shape, kWhole> b({layer.weight + place.batch * layer.outputs * layer.inputs},
-                                      layer.inputs, ReducedRows<T>{0, layer.outputs},
-                                      StraightColumns{layer.inputs}, place.n);
-    main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(layer.outputs));
+    with_flag<Shape>(layer.pointwise.clamps, [&](auto clamps) {
+      constexpr bool kWhole = decltype(whole)::value, kClamps = decltype(clamps)::value;
+      GradientRows<T, Shape, kWhole, kClamps> a(
+          {{layer.grad + rows_before * layer.outputs, layer.out + rows_before * layer.outputs},
+           layer.outputs,
+           StraightRows{place.m, layer.rows},
+           StraightColumns{layer.outputs}},
+          Slope<T, kClamps>(layer.pointwise), static_cast<bool>(layer.out));
+      WeightColumns<T, Shape, kWhole> b({layer.weight + place.batch * layer.outputs * layer.inputs},
+                                        layer.inputs, ReducedRows<T>{0, layer.outputs},
+                                        StraightColumns{layer.inputs}, place.n);
+      main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(layer.outputs));
+    });
   });
 
   __syncthreads();
@@ -86,9 +88,11 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
 // ---------------------------------------------------------------- dweight, dbias
 
-template <class T, class Shape, bool kWhole>
+template <class T, class Shape, bool kWhole, bool kClamps, bool kSums>
 using GradientColumns =
-    Sloped<KeptColumns<T, Shape, Shape::kM, ReducedRows<T>, StraightColumns, kWhole, 2>, true>;
+    Sloped<KeptColumns<T, Shape, Shape::kM, ReducedRows<T>, StraightColumns, kWhole, 2>,
+           kClamps,
+           kSums>;
 template <class T, class Shape, bool kWhole>
 using InputColumns = KeptColumns<T, Shape, Shape::kN, ReducedRows<T>, StraightColumns, kWhole>;
 
@@ -110,25 +114,32 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole, [&](auto whole) {
-    constexpr bool kWhole = decltype(whole)::value;
-    using Gradient = GradientColumns<T, Shape, kWhole>;
-    Gradient a({{layer.grad + rows_before * layer.outputs, layer.out + rows_before * layer.outputs},
-                layer.outputs,
-                rows,
-                StraightColumns{layer.outputs},
-                place.m},
-               Slope<T>(layer.pointwise), static_cast<bool>(layer.out), sums_bias);
-    InputColumns<T, Shape, kWhole> b({layer.x + rows_before * layer.inputs}, layer.inputs, rows,
-                                     StraightColumns{layer.inputs}, place.n);
-    main_loop<Math, Shape>(sums, a, b, shared, slices);
-    __syncthreads();
-    if (sums_bias) {
-      store_row_sums<Shape>(a, view_as<Wide<T>>(shared),
-                            bias_parts + (place.batch * layer.outputs + place.m),
-                            layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
-    }
+    with_flag<Shape>(layer.pointwise.clamps, [&](auto clamps) {
+      with_flag<Shape>(sums_bias, [&](auto summed) {
+        constexpr bool kWhole = decltype(whole)::value, kClamps = decltype(clamps)::value,
+                       kSums = decltype(summed)::value;
+        using Gradient = GradientColumns<T, Shape, kWhole, kClamps, kSums>;
+        Gradient a(
+            {{layer.grad + rows_before * layer.outputs, layer.out + rows_before * layer.outputs},
+             layer.outputs,
+             rows,
+             StraightColumns{layer.outputs},
+             place.m},
+            Slope<T, kClamps>(layer.pointwise), static_cast<bool>(layer.out));
+        InputColumns<T, Shape, kWhole> b({layer.x + rows_before * layer.inputs}, layer.inputs, rows,
+                                         StraightColumns{layer.inputs}, place.n);
+        main_loop<Math, Shape>(sums, a, b, shared, slices);
+        if (sums_bias) {
+          __syncthreads();
+          store_row_sums<Shape>(
+              a, view_as<Wide<T>>(shared), bias_parts + (place.batch * layer.outputs + place.m),
+              layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
+        }
+      });
+    });
   });
 
+  __syncthreads();
   const Wide<T> gain = static_cast<Wide<T>>(layer.pointwise.gain);
   for_each_piece<Math, Shape>(
       sums, view_as<Wide<T>>(shared), [&](int m, int n, Wide<T>(&values)[kPiece]) {
@@ -223,8 +234,8 @@ cudaError_t launch_modulated_linear_backward(const ModulatedLinearBackwardArgume
           return cudaSuccess;
         }
         constexpr int kBytes =
-            shared_bytes<Math, Shape, GradientRows<T, Shape, true>, WeightColumns<T, Shape, true>>(
-                Staging<Math, Shape>::kBytes);
+            shared_bytes<Math, Shape, GradientRows<T, Shape, true, true>,
+                         WeightColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
         return DIGAN_LAUNCH_SHARED((modulated_linear_dx_kernel<Math, Shape>),
                                    static_cast<unsigned>(blocks), Shape::kThreads, kBytes, stream,
                                    layer_of(T(), plan.whole_dx, a.dx, nullptr),
@@ -241,8 +252,8 @@ cudaError_t launch_modulated_linear_backward(const ModulatedLinearBackwardArgume
     const int64_t blocks = a.rows > 0 ? dweight_extent(a).blocks<Shape>() * plan.parts.count : 0;
     if (blocks > 0) {
       constexpr int kBytes =
-          shared_bytes<Math, Shape, GradientColumns<T, Shape, true>, InputColumns<T, Shape, true>>(
-              Staging<Math, Shape>::kBytes);
+          shared_bytes<Math, Shape, GradientColumns<T, Shape, true, true, true>,
+                       InputColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
       const cudaError_t launched = DIGAN_LAUNCH_SHARED(
           (modulated_linear_dweight_kernel<Math, Shape>), static_cast<unsigned>(blocks),
           Shape::kThreads, kBytes, stream,

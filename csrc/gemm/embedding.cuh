@@ -113,18 +113,20 @@ class EmbeddingRows {
     left_ = tables.frequencies - begin;
   }
 
-  __device__ __forceinline__ void copy(Shared<T> stage, int) {
+  __device__ __forceinline__ void copy(Shared<T> stage) const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread < Table::kRows * Table::kChunks) {
       const auto table = view_as<W>(stage + Slice::kNumbers);
       copy_chunk<kWhole>(table + Table::offset(thread / Table::kChunks, thread % Table::kChunks),
                          next_, left_);
     }
+  }
+  __device__ __forceinline__ void advance() {
     next_ += kFrequencies;
     left_ -= kFrequencies;
   }
 
-  __device__ __forceinline__ void prepare(Shared<T> stage, int) const {
+  __device__ __forceinline__ void prepare(Shared<T> stage) const {
     const int m = static_cast<int>(threadIdx.x) % Shape::kM;
     const int chunk = static_cast<int>(threadIdx.x) / Shape::kM;
     Vec16<T> sine, cosine;
@@ -151,9 +153,9 @@ class EmbeddingColumns {
   using Number = T;
   using W = Wide<T>;
   using Slice = gemm::Slice<T, Shape::kN, false>;
-  using Walk = PixelWalk<T>;
+  using Pixels = PixelSlices<T>;
   static constexpr int kFrequencies = Shape::kN / 2;  // of a tile
-  using Table = TableSlice<T, Walk::kHeight, Walk::kWidth, kFrequencies>;
+  using Table = TableSlice<T, Pixels::kHeight, Pixels::kWidth, kFrequencies>;
   static constexpr int kNumbers = Slice::kNumbers + Table::kNumbers;
   static constexpr bool kPrepares = true;
   static_assert(kDepth<T> * kFrequencies / kChunk<T> == Shape::kThreads,
@@ -161,40 +163,41 @@ class EmbeddingColumns {
 
   // `frame` is the first of the video, among those of all; `first` the tile's first feature.
   __device__ __forceinline__
-  EmbeddingColumns(const AxisTables<W>& tables, const Walk& walk, int64_t frame, int first)
-      : tables_(tables), walk_(walk), frame_(frame), first_(first / 2) {}
+  EmbeddingColumns(const AxisTables<W>& tables, const Pixels& pixels, int64_t frame, int first)
+      : tables_(tables), pixels_(pixels), frame_(frame), first_(first / 2) {}
 
-  __device__ __forceinline__ void copy(Shared<T> stage, int) {
+  __device__ __forceinline__ void copy(Shared<T> stage) const {
     const auto table = view_as<W>(stage + Slice::kNumbers);
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int index = static_cast<int>(threadIdx.x) + i * Shape::kThreads;
       if (index < Table::kRows * Table::kChunks) {
         const int row = index / Table::kChunks, chunk = index % Table::kChunks;
-        const GridExtent& grid = walk_.grid;
+        const GridExtent& grid = pixels_.grid;
         const int f = first_ + chunk * kChunk<W>;
         const Global<const W> from =
             Table::source(
                 tables_, row,
                 [&](int r) {
-                  return (frame_ + walk_.t) * grid.height + at_most(walk_.h + r, grid.height - 1);
+                  return (frame_ + pixels_.t) * grid.height +
+                         at_most(pixels_.h + r, grid.height - 1);
                 },
                 [&](int c) {
-                  return frame_ / grid.frames * grid.width + at_most(walk_.w + c, grid.width - 1);
+                  return frame_ / grid.frames * grid.width + at_most(pixels_.w + c, grid.width - 1);
                 }) +
             f;
         copy_chunk<kWhole>(table + Table::offset(row, chunk), from, tables_.frequencies - f);
       }
     }
-    walk_.advance();
   }
+  __device__ __forceinline__ void advance() { pixels_.advance(); }
 
-  __device__ __forceinline__ void prepare(Shared<T> stage, int) const {
+  __device__ __forceinline__ void prepare(Shared<T> stage) const {
     const int pixel = static_cast<int>(threadIdx.x) % kDepth<T>;
     const int chunk = static_cast<int>(threadIdx.x) / kDepth<T>;
     Vec16<T> sine, cosine;
-    Table::make(view_as<const W>(stage + Slice::kNumbers), pixel / Walk::kWidth,
-                pixel % Walk::kWidth, chunk, sine, cosine);
+    Table::make(view_as<const W>(stage + Slice::kNumbers), pixel / Pixels::kWidth,
+                pixel % Pixels::kWidth, chunk, sine, cosine);
     const int f = chunk * kChunk<T>;
     const int place = f / 8 * kFeaturePeriod + f % 8;
     store16(stage + Slice::offset(pixel, place / kChunk<T>), sine);
@@ -207,7 +210,7 @@ class EmbeddingColumns {
   static constexpr int kCopies =
       (Table::kRows * Table::kChunks + Shape::kThreads - 1) / Shape::kThreads;
   AxisTables<W> tables_;
-  Walk walk_;
+  Pixels pixels_;
   int64_t frame_;
   int first_;  // frequency
 };

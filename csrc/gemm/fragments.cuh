@@ -38,11 +38,12 @@ struct TensorCores {
     }
   }
 
-  // Loads 16 kGroups rows of A, or 8 kGroups columns of B, from `first` of the kept axis on.
+  // Loads 16 kGroups rows of A, or 8 kGroups columns of B, from `first` of the kept axis on, of a
+  // slice that stands `stage` numbers behind the one that it was made for.
   template <class Slice, int kGroups, bool kIsA>
   class Loader {
    public:
-    __device__ __forceinline__ explicit Loader(int first) {
+    __device__ __forceinline__ Loader(Shared<const T> slice, int first) {
       const int lane = static_cast<int>(threadIdx.x) % 32;
       if constexpr (kMatrices && Slice::kReducedInner) {
         // Lanes name the rows of four 8x8 matrices: of A, two of rows and then two of columns; of
@@ -51,14 +52,14 @@ struct TensorCores {
         const int half = kIsA ? lane / 16 : lane / 8 % 2;
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
-          place_[step] = Slice::offset(first + row, 2 * step + half);
+          at_[step] = slice + Slice::offset(first + row, 2 * step + half);
         }
       } else if constexpr (kMatrices) {
         const int row = kIsA ? lane / 16 * 8 + lane % 8 : lane % 16;
         const int half = kIsA ? lane / 8 % 2 : lane / 16;
 #pragma unroll
         for (int i = 0; i < kLoads; ++i) {
-          place_[i] = Slice::offset(row, first / 8 + 2 * i + half);
+          at_[i] = slice + Slice::offset(row, first / 8 + 2 * i + half);
         }
       } else {
         // Number by number, of rows lane % 4 and lane % 4 + 4 of a step.
@@ -66,31 +67,29 @@ struct TensorCores {
         for (int i = 0; i < kLoads; ++i) {
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            place_[2 * i + half] = Slice::number(lane % 4, first + 16 * i + 8 * half + lane / 4);
+            at_[2 * i + half] =
+                slice + Slice::number(lane % 4, first + 16 * i + 8 * half + lane / 4);
           }
         }
       }
     }
 
     template <class Fragment>
-    __device__ __forceinline__ void load(Fragment (&to)[kGroups],
-                                         Shared<const T> slice,
-                                         int step) const {
+    __device__ __forceinline__ void load(Fragment (&to)[kGroups], int stage, int step) const {
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         uint32_t four[4];
         if constexpr (kMatrices && Slice::kReducedInner) {
-          ldmatrix_x4(four, slice + (place_[step] + 16 * i * kRow));
+          ldmatrix_x4(four, at_[step] + stage + 16 * i * kRow);
         } else if constexpr (kMatrices) {
-          ldmatrix_x4_trans(four, slice + (place_[i] + kStep * step * kRow));
+          ldmatrix_x4_trans(four, at_[i] + stage + kStep * step * kRow);
         } else {
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             // Of A the two halves of rows come first, of B the two of the step.
             const int half = kIsA ? j % 2 : j / 2;
             const int low = kIsA ? j / 2 : j % 2;
-            four[j] =
-                __float_as_uint(slice[place_[2 * i + half] + (kStep * step + 4 * low) * kRow]);
+            four[j] = __float_as_uint(at_[2 * i + half][stage + (kStep * step + 4 * low) * kRow]);
           }
         }
         if constexpr (sizeof(T) == 4) {
@@ -115,9 +114,9 @@ struct TensorCores {
     static constexpr int kLoads = kIsA ? kGroups : kGroups / 2;  // of 16 of the kept axis
     static constexpr int kRow = Slice::kChunks * kChunk<T>;
     static constexpr int kPlaces = !kMatrices ? 2 * kLoads : Slice::kReducedInner ? kSteps : kLoads;
-    // Offsets in the slice. Loads a whole row of chunks apart, or rows that swizzle alike, lie a
+    // Loads a whole row of chunks apart, or rows that swizzle alike, lie a
     // constant from one another, which becomes part of the instruction.
-    int place_[kPlaces];
+    Shared<const T> at_[kPlaces];
   };
 };
 
@@ -146,13 +145,13 @@ struct Plain {
   template <class Slice, int kGroups, bool kIsA>
   class Loader {
    public:
-    __device__ __forceinline__ explicit Loader(int first) : first_(first) {}
+    __device__ __forceinline__ Loader(Shared<const T> slice, int first)
+        : slice_(slice), first_(first) {}
 
     template <class Fragment>
-    __device__ __forceinline__ void load(Fragment (&to)[kGroups],
-                                         Shared<const T> slice,
-                                         int step) const {
+    __device__ __forceinline__ void load(Fragment (&to)[kGroups], int stage, int step) const {
       const int lane = static_cast<int>(threadIdx.x) % 32;
+      const Shared<const T> slice = slice_ + stage;
 #pragma unroll
       for (int i = 0; i < kGroups; ++i) {
 #pragma unroll
@@ -175,6 +174,7 @@ struct Plain {
     }
 
    private:
+    Shared<const T> slice_;
     int first_;
   };
 };

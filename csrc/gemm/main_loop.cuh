@@ -12,8 +12,8 @@
 //   Slice                       how its slice lies in shared memory
 //   kNumbers                    of shared memory it needs a stage, the slice first
 //   kPrepares                   whether prepare() does anything
-//   copy(stage, k)              starts the asynchronous copies of slice k
-//   prepare(stage, k)           finishes slice k: every thread's copies are visible to all
+//   copy(stage), advance()      start the asynchronous copies of a slice; go on to the next
+//   prepare(stage)              finishes a slice: every thread's copies are visible to all
 //   use(stage, k)               looks at the finished slice k while it is multiplied
 
 #pragma once
@@ -43,21 +43,21 @@ class WarpProduct {
  public:
   using T = typename Math::Number;
 
-  __device__ __forceinline__ explicit WarpProduct(const WarpPlace<Shape>& warp)
-      : a_(warp.row), b_(warp.column) {}
+  // Of the first stage's slices.
+  __device__ __forceinline__ WarpProduct(Shared<const T> a, Shared<const T> b)
+      : a_(a, WarpPlace<Shape>().row), b_(b, WarpPlace<Shape>().column) {}
 
-  __device__ __forceinline__ void add(Sums<Math, Shape>& sums,
-                                      Shared<const T> a,
-                                      Shared<const T> b) const {
+  // Of those `stage` numbers behind.
+  __device__ __forceinline__ void add(Sums<Math, Shape>& sums, int stage) const {
     typename Math::A fragments_a[2][Shape::kGroupsM];
     typename Math::B fragments_b[2][Shape::kGroupsN];
-    a_.load(fragments_a[0], a, 0);
-    b_.load(fragments_b[0], b, 0);
+    a_.load(fragments_a[0], stage, 0);
+    b_.load(fragments_b[0], stage, 0);
 #pragma unroll
     for (int step = 0; step < Math::kSteps; ++step) {
       if (step + 1 < Math::kSteps) {
-        a_.load(fragments_a[(step + 1) % 2], a, step + 1);
-        b_.load(fragments_b[(step + 1) % 2], b, step + 1);
+        a_.load(fragments_a[(step + 1) % 2], stage, step + 1);
+        b_.load(fragments_b[(step + 1) % 2], stage, step + 1);
       }
 #pragma unroll
       for (int i = 0; i < Shape::kGroupsM; ++i) {
@@ -82,19 +82,22 @@ __device__ __forceinline__ void main_loop(
   using Ring = Ring<Math, Shape, A, B>;
   constexpr int kStages = Ring::kStages;
   constexpr int kAhead = Ring::kPrepares ? 1 : 0;
-  const WarpProduct<Math, Shape, typename A::Slice, typename B::Slice> product{WarpPlace<Shape>()};
+  const WarpProduct<Math, Shape, typename A::Slice, typename B::Slice> product(
+      shared, shared + A::kNumbers);
 
   const auto copy = [&](int k, int stage) {
     if (k < slices) {
-      a.copy(shared + stage * Ring::kNumbers, k);
-      b.copy(shared + (stage * Ring::kNumbers + A::kNumbers), k);
+      a.copy(shared + stage * Ring::kNumbers);
+      b.copy(shared + (stage * Ring::kNumbers + A::kNumbers));
     }
+    a.advance();
+    b.advance();
     cp_async_commit();
   };
   const auto prepare = [&](int k, int stage) {
     if (Ring::kPrepares && k < slices) {
-      a.prepare(shared + stage * Ring::kNumbers, k);
-      b.prepare(shared + (stage * Ring::kNumbers + A::kNumbers), k);
+      a.prepare(shared + stage * Ring::kNumbers);
+      b.prepare(shared + (stage * Ring::kNumbers + A::kNumbers));
     }
   };
 
@@ -107,18 +110,22 @@ __device__ __forceinline__ void main_loop(
     __syncthreads();
     prepare(0, 0);
   }
-  int stage = 0;  // of slice k
-  for (int k = 0; k < slices; ++k) {
-    cp_async_wait<kStages - 2 - kAhead>();
-    // Slice k is finished and seen by all; nobody multiplies slice k - 1 any more.
-    __syncthreads();
-    copy(k + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
-    const int next = stage == kStages - 1 ? 0 : stage + 1;
-    prepare(k + 1, next);
-    const Shared<typename Math::Number> at = shared + stage * Ring::kNumbers;
-    a.use(at, k);
-    product.add(sums, at, at + A::kNumbers);
-    stage = next;
+  // Unrolled over the ring, so that a stage's place is part of every instruction.
+  for (int k = 0;;) {
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) {
+      if (k >= slices) {
+        return;
+      }
+      cp_async_wait<kStages - 2 - kAhead>();
+      // Slice k is finished and seen by all; nobody multiplies slice k - 1 any more.
+      __syncthreads();
+      copy(k + kStages - 1, (stage + kStages - 1) % kStages);
+      prepare(k + 1, (stage + 1) % kStages);
+      a.use(shared + stage * Ring::kNumbers, k);
+      product.add(sums, stage * Ring::kNumbers);
+      ++k;
+    }
   }
 }
 

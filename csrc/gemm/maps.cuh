@@ -62,15 +62,55 @@ struct StraightRows {
 
 // ---------------------------------------------------------------- reduced rows
 
-// Stands on one slice after the other: operator() is the row of memory, -1 for none.
+//
+// Walk<Share, kMatrices> stands on one slice after the other, the first one first. It is made of
+// the rows, the numbers of a row, and where the thread's column of each matrix begins.
+//
+// has(copy)        whether there is a row for the thread's copy
+// from(m, copy)    that row's number in the thread's column
+// advance()        goes on to the next slice
+
 template <class T>
 struct ReducedRows {
-  int next, extent;
+  int first, extent;
 
-  __device__ __forceinline__ int operator()(int row) const {
-    return next + row < extent ? next + row : -1;
-  }
-  __device__ __forceinline__ void advance() { next += kDepth<T>; }
+  template <class Share, int kMatrices>
+  class Walk {
+   public:
+    __device__ __forceinline__ Walk(const ReducedRows& rows,
+                                    int pitch,
+                                    const Global<const T> (&columns)[kMatrices])
+        : left_(rows.extent - rows.first - Share::row(0)), step_(int64_t{kDepth<T>} * pitch) {
+#pragma unroll
+      for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll
+        for (int i = 0; i < Share::kCopies; ++i) {
+          next_[m][i] = columns[m] + static_cast<int64_t>(rows.first + Share::row(i)) * pitch;
+        }
+      }
+    }
+    __device__ __forceinline__ bool has(int copy) const {
+      return left_ > copy * Share::kRowsAtOnce;
+    }
+    __device__ __forceinline__ Global<const T> from(int m, int copy) const {
+      return next_[m][copy];
+    }
+    __device__ __forceinline__ void advance() {
+      left_ -= kDepth<T>;
+#pragma unroll
+      for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll
+        for (int i = 0; i < Share::kCopies; ++i) {
+          next_[m][i] += step_;
+        }
+      }
+    }
+
+   private:
+    Global<const T> next_[kMatrices][Share::kCopies];
+    int left_;  // rows from the thread's first one on
+    int64_t step_;
+  };
 };
 
 }  // namespace digan::gemm

@@ -80,20 +80,28 @@ class KeptRows {
   }
 
   // Of the first `matrices`.
-  __device__ __forceinline__ void copy(Shared<T> stage, int, int matrices = kMatrices) {
+  __device__ __forceinline__ void copy(Shared<T> stage, int matrices = kMatrices) const {
 #pragma unroll
     for (int m = 0; m < kMatrices; ++m) {
       if (m < matrices) {
 #pragma unroll
         for (int i = 0; i < Share::kCopies; ++i) {
           copy_chunk<kWhole>(stage + (m * Slice::kNumbers + Share::offset(i)), next_[m][i], left_);
-          next_[m][i] += Columns::template kAdvance<T>;
         }
+      }
+    }
+  }
+  __device__ __forceinline__ void advance() {
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+#pragma unroll
+      for (int i = 0; i < Share::kCopies; ++i) {
+        next_[m][i] += Columns::template kAdvance<T>;
       }
     }
     left_ -= Columns::template kAdvance<T>;
   }
-  __device__ __forceinline__ void prepare(Shared<T>, int) const {}
+  __device__ __forceinline__ void prepare(Shared<T>) const {}
   __device__ __forceinline__ void use(Shared<T>, int) const {}
 
  private:
@@ -122,47 +130,56 @@ class KeptColumns {
                                          const Rows& rows,
                                          const Columns& columns,
                                          int first)
-      : rows_(rows), pitch_(pitch) {
-    int place = first + Share::chunk() * kChunk<T>;
-    count_ = at_most(columns.extent - columns.index(place), kChunk<T>);
-    if (count_ <= 0) {
-      place = first;  // there are some
-      count_ = at_most(columns.extent - columns.index(place), kChunk<T>);
-    }
-#pragma unroll
-    for (int m = 0; m < kMatrices; ++m) {
-      column_[m] = matrices[m] + columns.at(place);
-    }
-  }
+      : rows_(walk_of(matrices, pitch, rows, columns.at(place_of(columns, first)))),
+        count_(at_most(columns.extent - columns.index(place_of(columns, first)), kChunk<T>)) {}
 
-  __device__ __forceinline__ void copy(Shared<T> stage, int, int matrices = kMatrices) {
+  // Of the first `matrices`.
+  __device__ __forceinline__ void copy(Shared<T> stage, int matrices = kMatrices) const {
 #pragma unroll
     for (int i = 0; i < Share::kCopies; ++i) {
-      const int row = rows_(Share::row(i));
-      const int64_t from = static_cast<int64_t>(row < 0 ? 0 : row) * pitch_;
+      const int count = !rows_.has(i) ? 0 : kWhole ? kChunk<T> : count_;
 #pragma unroll
       for (int m = 0; m < kMatrices; ++m) {
         if (m < matrices) {
-          copy_chunk<kWhole>(stage + (m * Slice::kNumbers + Share::offset(i)), column_[m] + from,
-                             row < 0 ? 0 : count_);
+          copy_chunk<kWhole>(stage + (m * Slice::kNumbers + Share::offset(i)), rows_.from(m, i),
+                             count);
         }
       }
     }
-    rows_.advance();
   }
-  __device__ __forceinline__ void prepare(Shared<T>, int) const {}
+  __device__ __forceinline__ void advance() { rows_.advance(); }
+  __device__ __forceinline__ void prepare(Shared<T>) const {}
   __device__ __forceinline__ void use(Shared<T>, int) const {}
 
  private:
-  Global<const T> column_[kMatrices];
-  Rows rows_;
-  int pitch_;
-  int count_;
+  using Walk = typename Rows::template Walk<Share, kMatrices>;
+  using Pointers = Global<const T>[kMatrices];
+
+  // The thread's place on the kept axis; one beyond its end stands on the tile's first.
+  __device__ __forceinline__ static int place_of(const Columns& columns, int first) {
+    const int place = first + Share::chunk() * kChunk<T>;
+    return columns.index(place) < columns.extent ? place : first;
+  }
+  __device__ __forceinline__ static Walk walk_of(const Pointers& matrices,
+                                                 int pitch,
+                                                 const Rows& rows,
+                                                 int column) {
+    Pointers columns;
+#pragma unroll
+    for (int m = 0; m < kMatrices; ++m) {
+      columns[m] = matrices[m] + column;
+    }
+    return Walk(rows, pitch, columns);
+  }
+
+  Walk rows_;
+  int count_;  // numbers of the thread's chunk
 };
 
 // The gradient of pre-activations: that of outputs, times the slope. `Base` copies gradients and
-// outputs; each thread finishes the chunks that it copied itself.
-template <class Base, bool kSums = false>
+// outputs; each thread finishes the chunks that it copied itself. kSums: their sums along the
+// reduced axis are wanted too.
+template <class Base, bool kClamps, bool kSums = false>
 class Sloped {
  public:
   using T = typename Base::Number;
@@ -172,18 +189,17 @@ class Sloped {
   static constexpr int kNumbers = Base::kNumbers;
   static constexpr bool kPrepares = true;
 
-  // Not `sloped`: the gradients are those of pre-activations already. `sums`: their sums along
-  // the reduced axis are wanted too.
-  __device__ __forceinline__
-  Sloped(const Base& base, const Slope<T>& slope, bool sloped, bool sums = false)
-      : base_(base), slope_(slope), sloped_(sloped), sums_(sums) {}
+  // Not `sloped`: the gradients are those of pre-activations already.
+  __device__ __forceinline__ Sloped(const Base& base, const Slope<T, kClamps>& slope, bool sloped)
+      : base_(base), slope_(slope), sloped_(sloped) {}
 
-  __device__ __forceinline__ void copy(Shared<T> stage, int k) {
-    base_.copy(stage, k, sloped_ ? 2 : 1);
+  __device__ __forceinline__ void copy(Shared<T> stage) const {
+    base_.copy(stage, sloped_ ? 2 : 1);
   }
+  __device__ __forceinline__ void advance() { base_.advance(); }
 
-  __device__ __forceinline__ void prepare(Shared<T> stage, int) {
-    if (!sloped_ && !(kSums && sums_)) {
+  __device__ __forceinline__ void prepare(Shared<T> stage) {
+    if (!kSums && !sloped_) {
       return;
     }
 #pragma unroll
@@ -194,7 +210,7 @@ class Sloped {
         chunk = slope_(chunk, load16(at + Slice::kNumbers));
         store16(at, chunk);
       }
-      if (kSums && sums_) {
+      if (kSums) {
 #pragma unroll
         for (int j = 0; j < kChunk<T>; ++j) {
           sum_[j] += widen(chunk.v[j]);
@@ -210,8 +226,8 @@ class Sloped {
 
  private:
   Base base_;
-  Slope<T> slope_;
-  bool sloped_, sums_;
+  Slope<T, kClamps> slope_;
+  bool sloped_;
   Wide<T> sum_[kChunk<T>] = {};
 };
 

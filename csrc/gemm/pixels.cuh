@@ -70,28 +70,21 @@ struct PixelRows {
 // The pixels of a video as a reduced axis: slices are rectangles 8 pixels wide, which stand one
 // after the other along x, then y, then time.
 template <class T>
-struct PixelWalk {
+struct PixelSlices {
   static constexpr int kWidth = 8, kHeight = kDepth<T> / kWidth;
   GridExtent grid;
   int t, h, w;
 
-  __host__ __device__ static int slices(const GridExtent& grid) {
+  __host__ __device__ static int count(const GridExtent& grid) {
     return grid.frames * ((grid.height + kHeight - 1) / kHeight) *
            ((grid.width + kWidth - 1) / kWidth);
   }
-  __device__ __forceinline__ PixelWalk(const GridExtent& grid, int slice) : grid(grid) {
+  __device__ __forceinline__ PixelSlices(const GridExtent& grid, int slice) : grid(grid) {
     const int columns = (grid.width + kWidth - 1) / kWidth;
     const int rows = (grid.height + kHeight - 1) / kHeight;
     t = slice / (columns * rows);
     h = slice / columns % rows * kHeight;
     w = slice % columns * kWidth;
-  }
-
-  // Row of a slice -> row of the video's pixels, -1 for none.
-  __device__ __forceinline__ int operator()(int row) const {
-    const int at_h = h + row / kWidth, at_w = w + row % kWidth;
-    return at_h < grid.height && at_w < grid.width ? (t * grid.height + at_h) * grid.width + at_w
-                                                   : -1;
   }
   __device__ __forceinline__ void advance() {
     w += kWidth;
@@ -104,6 +97,41 @@ struct PixelWalk {
       }
     }
   }
+
+  // As maps.cuh has it for rows of a matrix.
+  template <class Share, int kMatrices>
+  class Walk {
+   public:
+    __device__ __forceinline__ Walk(const PixelSlices& slices,
+                                    int pitch,
+                                    const Global<const T> (&columns)[kMatrices])
+        : slices_(slices), pitch_(pitch) {
+#pragma unroll
+      for (int m = 0; m < kMatrices; ++m) {
+        columns_[m] = columns[m];
+      }
+    }
+    __device__ __forceinline__ bool has(int copy) const {
+      return row(copy) < slices_.grid.height && column(copy) < slices_.grid.width;
+    }
+    __device__ __forceinline__ Global<const T> from(int m, int copy) const {
+      const int pixel =
+          (slices_.t * slices_.grid.height + row(copy)) * slices_.grid.width + column(copy);
+      return columns_[m] + static_cast<int64_t>(has(copy) ? pixel : 0) * pitch_;
+    }
+    __device__ __forceinline__ void advance() { slices_.advance(); }
+
+   private:
+    __device__ __forceinline__ int row(int copy) const {
+      return slices_.h + Share::row(copy) / kWidth;
+    }
+    __device__ __forceinline__ int column(int copy) const {
+      return slices_.w + Share::row(copy) % kWidth;
+    }
+    PixelSlices slices_;
+    int pitch_;
+    Global<const T> columns_[kMatrices];
+  };
 };
 
 }  // namespace digan::gemm

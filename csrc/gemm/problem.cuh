@@ -118,8 +118,19 @@ __host__ __device__ __forceinline__ int slices_of(int extent) {
 template <class Math, class Shape>
 constexpr int kResident = std::is_same_v<Math, Plain<typename Math::Number>> ? 2 : Shape::kBlocks;
 
-// Calls function(std::bool_constant<whole>): large tiles are for whole chunks alone, small ones
-// have a loop for each.
+// Calls function(std::bool_constant<value>) where large tiles have a loop for each value, and
+// small ones, of which there are enough loops already, one for both.
+template <class Shape, class Function>
+__device__ __forceinline__ void with_flag(bool value, const Function& function) {
+  if constexpr (!std::is_same_v<Shape, SmallTile>) {
+    if (!value) {
+      return function(std::false_type());
+    }
+  }
+  function(std::true_type());
+}
+
+// The other way round: large tiles are for whole chunks alone.
 template <class Shape, class Function>
 __device__ __forceinline__ void with_whole(bool whole, const Function& function) {
   if constexpr (std::is_same_v<Shape, SmallTile>) {

@@ -14,7 +14,8 @@
 
 namespace digan::gemm {
 
-template <class T>
+// kClamps: there may be a clamp.
+template <class T, bool kClamps>
 struct Slope {
   bool clamps;
   Wide<T> below;  // zero
@@ -43,7 +44,7 @@ struct Slope {
 #pragma unroll
       for (int i = 0; i < Vec16<T>::kCount; ++i) {
         const T y = out.v[i];
-        const bool held = clamps && (y >= bound || y <= -bound);
+        const bool held = kClamps && clamps && (y >= bound || y <= -bound);
         grad.v[i] = held ? T(0) : y > 0 ? grad.v[i] : grad.v[i] * below;
       }
     }
@@ -76,7 +77,7 @@ struct Slope {
       scaled = mul_f16x2(grad, factor);
     }
     uint32_t result = (grad & above) | (scaled & ~above);
-    if (clamps) {
+    if (kClamps && clamps) {
       const uint32_t held = sign_mask_x2(magnitude + (0x8000 * kOnes - limit));
       const uint32_t nan = sign_mask_x2(magnitude + (0x7fff - kInfinity) * kOnes);
       result &= ~held | nan;
