@@ -110,21 +110,27 @@ __device__ __forceinline__ void main_loop(
     __syncthreads();
     prepare(0, 0);
   }
-  // Unrolled over the ring, so that a stage's place is part of every instruction.
-  for (int k = 0;;) {
+  const auto step = [&](int k, int stage) {
+    cp_async_wait<kStages - 2 - kAhead>();
+    // Slice k is finished and seen by all; nobody multiplies slice k - 1 any more.
+    __syncthreads();
+    copy(k + kStages - 1, (stage + kStages - 1) % kStages);
+    prepare(k + 1, (stage + 1) % kStages);
+    a.use(shared + stage * Ring::kNumbers, k);
+    product.add(sums, stage * Ring::kNumbers);
+  };
+  // Rounds of the ring, unrolled so that a stage's place is part of every instruction.
+  int k = 0;
+  for (; k + kStages <= slices; k += kStages) {
 #pragma unroll
     for (int stage = 0; stage < kStages; ++stage) {
-      if (k >= slices) {
-        return;
-      }
-      cp_async_wait<kStages - 2 - kAhead>();
-      // Slice k is finished and seen by all; nobody multiplies slice k - 1 any more.
-      __syncthreads();
-      copy(k + kStages - 1, (stage + kStages - 1) % kStages);
-      prepare(k + 1, (stage + 1) % kStages);
-      a.use(shared + stage * Ring::kNumbers, k);
-      product.add(sums, stage * Ring::kNumbers);
-      ++k;
+      step(k + stage, stage);
+    }
+  }
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (k + stage < slices) {
+      step(k + stage, stage);
     }
   }
 }
