@@ -6,8 +6,9 @@
 
 A mutated source holds all its faults, of which one is active at a time (mutant.h), so each
 source is compiled once. Every fault is then tried in a process of its own: the op's cases,
-forward and backward, against the float64 oracle. A wrong number, a report of the emulator, a
-crash or a process that does not end means caught.
+forward and backward, against the float64 oracle, until one fails. Cases that caught many faults
+for little time come first. A wrong number, a report of the emulator, a crash or a process that
+does not end means caught.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import random
 import re
 import resource
+import select
 import signal
 import sys
 import time
@@ -26,16 +28,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from tests.emulation import build
+from tests.emulation.extra_cases import cases_for_mutants
 from tests.emulation.planting import Fault, plant
 from tests.emulation.survivors import reason_for
+from tests.op_cases import LOW, OPS, Case
+from tests.ops.checks import _KINKED, DISPATCHED, check_gradients
 
 CSRC = build.ROOT / "csrc"
 # Not a kernel's own: what the emulator replaces, or other tests try number by number.
 LEFT_OUT = {"platform.cuh", "ptx.cuh", "numbers.cuh"}
-CPU_SECONDS = 30  # of one fault, at least
-TIMES_LONGER = 5  # than the cases take without it
-SECONDS = 900
+WITH_TF32 = ("modulated_linear", "coord_linear")
+TF32_TOLERANCE = 2e-3  # 10 bits of fraction
+CPU_SECONDS = 8  # of one trial, at least
+TIMES_LONGER = 5  # than the trial takes without a fault
+SECONDS = 900  # of all trials of a fault
 
 
 def mutable_files() -> list[Path]:
@@ -154,85 +163,140 @@ def ops_of(file: str) -> list[str]:
     return [op for op in every if uses(op)] or every
 
 
-def try_op(name: str) -> None:
-    """The op's cases on the emulated kernels; raises where something is wrong."""
-    import torch
+@dataclass(frozen=True)
+class Trial:
+    """One case of an op, forward and backward, in one precision."""
 
-    from tests.emulation.extra_cases import cases_for_mutants
-    from tests.op_cases import LOW, OPS
-    from tests.ops.checks import DISPATCHED, check_gradients
+    op: str
+    case: Case
+    dtype: torch.dtype
+    tf32: bool = False
 
-    op = OPS[name]
-    for dtype in (torch.float32, torch.float64, *LOW):
-        for case in cases_for_mutants(op, dtype):
-            check_gradients(op, case, dtype, DISPATCHED)
+    def __str__(self) -> str:
+        precision = "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
+        return f"{self.op} {self.case.name} {precision}"
+
+    def run(self) -> None:
+        """Raises where something is wrong."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+        try:
+            tolerance = TF32_TOLERANCE if self.tf32 else None
+            check_gradients(OPS[self.op], self.case, self.dtype, DISPATCHED, tolerance=tolerance)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def trials_of(ops: Iterable[str]) -> list[Trial]:
+    found = []
+    for name in ops:
+        for dtype in (torch.float32, *LOW, torch.float64):
+            found += [Trial(name, c, dtype) for c in cases_for_mutants(OPS[name], dtype)]
+        if name in WITH_TF32:
+            # At a kink, the rounding to TF32 decides the slope.
+            cases = cases_for_mutants(OPS[name], torch.bfloat16)
+            smooth = [c for c in cases if c.options.get("activation") not in _KINKED | {"sine"}]
+            smooth = [case for case in smooth if "clamp" not in case.options]
+            found += [Trial(name, case, torch.float32, tf32=True) for case in smooth]
+    return found
+
+
+class Record:
+    """What each trial, by its name, took without a fault, and how many faults it caught."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.caught: dict[str, int] = {}
+
+    def ordered(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those first that tell most for their time."""
+
+        def worth(trial: Trial) -> float:
+            return (1 + self.caught.get(str(trial), 0)) / (0.01 + self.seconds.get(str(trial), 1.0))
+
+        return sorted(trials, key=worth, reverse=True)
+
+    def limit(self, trial: Trial) -> int:
+        return max(CPU_SECONDS, round(TIMES_LONGER * self.seconds.get(str(trial), SECONDS)))
 
 
 def try_in_process(
-    fault: Fault | None, ops: Sequence[str], library: Path, cpu_seconds: int = SECONDS
+    fault: Fault | None, trials: Sequence[Trial], library: Path, record: Record
 ) -> str:
-    """`caught: why`, or `survived`. Without a fault, everything must survive."""
+    """`caught: why`, or `survived`. Without a fault, everything must survive and is timed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
         text = "survived"
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             with build.emulated(library=library) as controls:
                 controls.set_mutant(0 if fault is None else fault.number)
-                for op in ops:
-                    try_op(op)
+                for trial in trials:
+                    before = time.process_time()
+                    _limit_to(round(before) + record.limit(trial))
+                    trial.run()
+                    os.write(write, f"{time.process_time() - before}\n".encode())
         except BaseException as error:
             text = f"caught: {str(error)[:300] or type(error).__name__}"
         os.write(write, text.encode(errors="replace"))
         os._exit(0)
     os.close(write)
+    lines, ended = _read_to_end(child, read)
+    seconds = [float(line) for line in lines if re.fullmatch(r"[\d.e-]+", line)]
+    if fault is None:
+        record.seconds.update(zip(map(str, trials), seconds, strict=False))
+    verdict = "\n".join(lines[len(seconds) :]) or f"caught: {ended}"
+    if verdict != "survived" and len(seconds) < len(trials):
+        failed = str(trials[len(seconds)])
+        record.caught[failed] = record.caught.get(failed, 0) + 1
+        verdict = verdict.replace("caught:", f"caught by {failed}:", 1)
+    return verdict
+
+
+def _limit_to(cpu_seconds: int) -> None:
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, most))
+
+
+def _read_to_end(child: int, read: int) -> tuple[list[str], str]:
+    """The lines that a child wrote until it ended, and how it ended."""
+    text = b""
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            with os.fdopen(read) as answer:
-                text = answer.read()
-            return text or f"caught: the process ended with status {status}"
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    while select.select([read], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        more = os.read(read, 65536)
+        if not more:
+            break
+        text += more
+    else:
+        os.kill(child, signal.SIGKILL)
     os.close(read)
-    return f"caught: no end after {SECONDS} s"
+    status = os.waitpid(child, 0)[1]
+    return text.decode(errors="replace").splitlines(), f"the process ended with status {status}"
 
 
 def try_all(mutants: Mutants, faults: Iterable[Fault], verbose: bool = True) -> list[Fault]:
     """Tries the given faults; returns the survivors."""
-    import torch
-
-    from digan import ops  # noqa: F401  (before the fork, so that no child imports it again)
-
     torch.set_num_threads(1)  # a forked child has no threads but one
     library = mutants.library
     build.load_emulated(library)
     faults = list(faults)
     tried = {fault.file: ops_of(fault.file) for fault in faults}
-    before = _cpu_seconds_of_children()
-    every = sorted({op for some in tried.values() for op in some})
-    clean = try_in_process(None, every, library)
+    trials = trials_of(sorted({op for some in tried.values() for op in some}))
+    record = Record()
+    clean = try_in_process(None, trials, library, record)
     if clean != "survived":
         raise RuntimeError(f"without any fault the tests fail: {clean}")
-    limit = max(CPU_SECONDS, round(TIMES_LONGER * (_cpu_seconds_of_children() - before)))
     survivors = []
     for fault in faults:
-        verdict = try_in_process(fault, tried[fault.file], library, limit)
+        ours = [trial for trial in trials if trial.op in tried[fault.file]]
+        verdict = try_in_process(fault, record.ordered(ours), library, record)
         if verdict == "survived":
             survivors.append(fault)
         if verbose:
             print(f"{fault}: {verdict.splitlines()[0][:160]}", flush=True)
     return survivors
-
-
-def _cpu_seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def sample_of(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
@@ -244,19 +308,23 @@ def sample_of(faults: Sequence[Fault], count: int, seed: int) -> list[Fault]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", nargs="*", help="names in csrc/, as `gemm/tile.cuh` (all)")
+    parser.add_argument("--kinds", nargs="*", help="of faults, as `guard` (all)")
     parser.add_argument("--sample", type=int, help="how many faults (all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     wishes = parser.parse_args(arguments)
     files = [p for p in mutable_files() if not wishes.files or name_of(p) in wishes.files]
     mutants = build_mutants(files)
-    chosen = mutants.faults
+    chosen = [f for f in mutants.faults if not wishes.kinds or f.kind in wishes.kinds]
     if wishes.sample is not None:
         chosen = sample_of(chosen, wishes.sample, wishes.seed)
     if wishes.list:
         print("\n".join(map(str, chosen)))
         return 0
     survivors = try_all(mutants, chosen)
+    for name in dict.fromkeys(fault.file for fault in chosen):
+        planted, lived = (sum(f.file == name for f in some) for some in (chosen, survivors))
+        print(f"  {name}: {planted} planted, {planted - lived} caught")
     caught = len(chosen) - len(survivors)
     print(f"\n{len(chosen)} faults planted, {caught} caught ({100 * caught / len(chosen):.1f} %)")
     for fault in survivors:

@@ -85,6 +85,82 @@ def test_constants_are_no_indices():
     assert [fault.what for fault in faults] == ["Shape::n + 1"]
 
 
+def planted(lines, name="gemm/places.cuh", head="__device__ int place(int i) {"):
+    """What is planted in a function of these lines."""
+    text = "\n".join([head, *lines, "}\n"])
+    with_faults, faults = plant(text, name, 1, set())
+    assert with_faults.count("\n") == text.count("\n")
+    assert all(f"({fault.number})" in with_faults or f"({fault.number}," in with_faults
+               for fault in faults)  # fmt: skip
+    return [(fault.kind, fault.what) for fault in faults]
+
+
+def test_results_of_integer_functions_are_places():
+    assert planted(["return kRow * i + 3;"]) == [("value", "kRow * i + 3 + 1")]
+    head = "__device__ __forceinline__ int operator()(int row) const {"
+    assert planted(["return next + row;"], head=head) == [("value", "next + row + 1")]
+    assert planted(["use([&](int r) { return first + r; });"]) == [("value", "first + r + 1")]
+    pointer = "__device__ static Global<const T> source(int i) {"
+    assert planted(["return tables.rows + (at * i);"], head=pointer) == [("value", "(at * i) + 1")]
+    number = "__device__ static float value(int i) {"
+    assert planted(["return a + b;", "return kRow;"], head=number) == []
+
+
+def test_choices_are_places():
+    """Of the smaller of two, `<=` is the same; a number is never a constant."""
+    at_most = [("choice", "not (x < most)"), ("value", "x < most ? x : most + 1")]
+    assert planted(["return x < most ? x : most;"]) == at_most
+    assert planted(["base_.copy(stage, k, sloped_ ? 2 : 1);"]) == [("choice", "not (sloped_)")]
+    found = planted(["to = i < count ? a : T(0);", "z = z > 0 ? z : 0;", "v = kIsA ? a : b;"])
+    assert found == [("choice", "not (i < count)"), ("choice", "i <= count"),
+                     ("choice", "not (z > 0)")]  # fmt: skip
+    assert planted(["cp_async_wait<kMany ? 2 : i>();"]) == [
+        ("barrier", "no cp_async_wait<kMany ? 2 : i>();")
+    ]
+
+
+def test_members_and_steps_are_places():
+    lines = ["place_[2 * k] = Slice::offset(k, 1) + k;", "left_ -= kDepth<T>;", "w += kWidth;"]
+    lines += ["next_[m][i] += Columns::template kAdvance<T>;", "w = 0;", "sum += a.v[i];"]
+    lines += ["value += __shfl_xor_sync(0xffffffffu, value, 4);", "row[r] = x + (i * step);"]
+    lines += ["total += d[o] * weight;", "by_row += counted;"]
+    found = [what for kind, what in planted(lines) if kind == "value"]
+    assert found == [
+        "Slice::offset(k, 1) + k + 1",
+        "kDepth<T> + 1",
+        "kWidth + 1",
+        "Columns::template kAdvance<T> + 1",
+        "0 + 1",
+        "x + (i * step) + 1",
+    ]
+
+
+def test_a_constructor_s_initialisers_are_places():
+    head = "__device__ Rows(const Global<T> (&m)[2], int pitch)\n"
+    head += (
+        "    : Base({{layer.grad + i * pitch}, Rows{layer.rows, 0}}), left_(extent - at(kRow)) {"
+    )
+    assert planted(["f = 2 * i;"], head=head) == [
+        ("value", "layer.grad + i * pitch + 1"),
+        ("value", "layer.rows + 1"),
+        ("value", "0 + 1"),
+        ("value", "extent - at(kRow) + 1"),
+        ("value", "2 * i + 1"),
+    ]
+
+
+def test_arguments_are_places():
+    lines = ["use(stage + kRow * i, k, i / 2);", "fma(a, b * c, d);", "at<T>(i % 2);", "f(kN - 1);"]
+    found = [what for _, what in planted(lines)]
+    assert found == ["stage + kRow * i + 1", "i / 2 + 1", "i % 2 + 1", "kN - 1 + 1"]
+
+
+def test_masks_are_places():
+    head = "__device__ uint32_t pair(uint32_t grad, uint32_t y) const {"
+    found = planted(["const bool high = lane & 4;", "result &= ~held | nan;"], head=head)
+    assert found == [("mask", "lane | 4"), ("mask", "held | nan"), ("mask", "~held & nan")]
+
+
 # ---------------------------------------------------------------- headers in a folder
 
 HEADERS = {
@@ -153,14 +229,16 @@ def test_a_changed_header_is_the_only_one_of_its_name(tree, tmp_path):
     faults = mutate._compile(plain, files, tmp_path, library)
     assert [(f.file, f.what) for f in faults] == [
         ("gemm/inner.cuh", "2 * i + 1"),
+        ("gemm/inner.cuh", "shifted(twice) + 1"),
         ("shift.cuh", "i + 10 + 1"),
+        ("shift.cuh", "next + 1"),
     ]
     loaded = ctypes.CDLL(str(library))
     values = []
-    for number in range(3):
+    for number in range(5):
         loaded.choose(number)
         values.append((loaded.with_header(4), loaded.without(4)))
-    assert values == [(18, 14), (19, 14), (19, 15)]
+    assert values == [(18, 14), (19, 14), (19, 14), (19, 15), (19, 15)]
 
 
 def test_a_fault_that_does_not_compile_is_dropped(tree, tmp_path):
@@ -168,7 +246,7 @@ def test_a_fault_that_does_not_compile_is_dropped(tree, tmp_path):
     header.write_text(header.read_text() + "__device__ void f() { const auto a = nullptr; }\n")
     plain = build.Library("headers", (tree / "modulated_linear.cu",), include=(tree, build.HERE))
     faults = mutate._compile(plain, [header], tmp_path, tmp_path / "library.so")
-    assert [fault.what for fault in faults] == ["2 * i + 1"]
+    assert [fault.what for fault in faults] == ["2 * i + 1", "shifted(twice) + 1"]
 
 
 def _try(*arguments):
