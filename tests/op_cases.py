@@ -301,6 +301,25 @@ MODULATED_LINEAR = Op(
         _case("slow_sine", {"activation": "sine", "alpha": 1.5, "clamp": 0.9}, **_ROWS, rows=(7,)),
         _case("gelu", {"activation": "gelu", "gain": 1.7}, **_ROWS, rows=(2, 7)),
         _case("softplus_no_bias", {"activation": "softplus"}, **_ROWS, rows=(7,), absent=("bias",)),
+        # The edges of tiles: 64 x 64, and 128 x 256 for 16 bits, in all three products; more of
+        # the large ones are in tests/emulation/extra_cases.py.
+        *(_case(f"tiles_of_{n}", CLAMPED if n % 8 else LRELU, B=2, I=n, O=n, rows=(n,))
+          for n in (63, 64, 65, 72)),
+        _case("beside_chunks", LRELU, B=1, I=136, O=132, rows=(70,)),
+        _case("unaligned_tiles", LRELU, B=1, I=72, O=80, rows=(66,), layout="shifted"),
+        _case("large_tiles_cut", CLAMPED, B=2, I=136, O=136, rows=(5, 13), layout="cut"),
+        _case("large_tiles_gelu", {"activation": "gelu", "clamp": 0.9}, B=2, I=136, O=136,
+              rows=(66,)),
+        # More than 16 slices of rows are split where there are few blocks.
+        _case("parts_of_rows", LRELU, B=1, I=16, O=8, rows=(10, 103)),
+        _case("parts_of_rows_unaligned", CLAMPED, B=2, I=9, O=7, rows=(550,)),
+        # The form for few outputs: more inputs than a block has weights, or pieces of a row.
+        _case("one_output", LRELU, B=2, I=24, O=1, rows=(129,)),
+        _case("two_outputs_long_rows", {"activation": "relu"}, B=1, I=1031, O=2, rows=(5, 3)),
+        _case("three_outputs_long_rows", {"activation": "gelu"}, B=2, I=1048, O=3, rows=(17,)),
+        _case("four_outputs_long_rows", CLAMPED, B=1, I=2064, O=4, rows=(18,), absent=("bias",)),
+        _case("four_outputs_cut", CLAMPED, B=2, I=20, O=4, rows=(131,), layout="cut"),
+        _case("five_outputs", LRELU, B=1, I=136, O=5, rows=(131,)),
         _case("no_videos", LRELU, B=0, I=4, O=3, rows=(2, 3)),
         _case("no_rows", {"activation": "gelu"}, B=2, I=4, O=3, rows=(2, 0, 3)),
         _case("no_inputs", LRELU, B=2, I=0, O=3, rows=(2, 3), low=False),
@@ -389,6 +408,20 @@ COORD_LINEAR = Op(
         _case("gelu", {"activation": "gelu", "gain": 1.7}, **_GRID),
         _case("sigmoid_clamp_no_bias", {"activation": "sigmoid", "clamp": 0.6}, **_GRID,
               absent=("bias",)),
+        # The edges of tiles: 8 x 8 pixels by 64 channels, and 8 x 16 by 256 for 16 bits; more of
+        # the large ones are in tests/emulation/extra_cases.py.
+        _case("below_small_tiles", LRELU, B=1, T=2, H=7, W=7, F=31, O=63, absent=("skip",)),
+        _case("at_small_tiles", CLAMPED, B=1, T=1, H=8, W=8, F=32, O=64),
+        _case("above_small_tiles", LRELU, B=2, T=1, H=10, W=10, F=33, O=65),
+        _case("in_chunks", CLAMPED, B=1, T=2, H=9, W=11, F=40, O=72, absent=("skip",)),
+        _case("beside_chunks", LRELU, B=1, T=1, H=10, W=6, F=12, O=68),
+        _case("unaligned_tiles", LRELU, B=1, T=1, H=8, W=10, F=40, O=72, layout="shifted"),
+        _case("large_tiles_cut", CLAMPED, B=1, T=1, H=10, W=14, F=72, O=136, layout="cut"),
+        _case("large_tiles_gelu", {"activation": "gelu", "clamp": 0.9}, B=1, T=1, H=6, W=18, F=72,
+              O=136, absent=("bias",)),
+        # More than 16 slices of pixels are split where there are few blocks.
+        _case("parts_of_rows", LRELU, B=1, T=3, H=20, W=18, F=8, O=8),
+        _case("parts_of_rows_unaligned", CLAMPED, B=2, T=2, H=18, W=22, F=5, O=9),
         _case("no_videos", LRELU, B=0, T=2, H=4, W=2, F=3, O=5),
         _case("no_frames", LRELU, B=2, T=0, H=4, W=2, F=3, O=5),
         _case("no_columns", LRELU, B=2, T=2, H=4, W=0, F=3, O=5),

@@ -186,7 +186,7 @@ def test_pre_activation_is_kept_only_where_it_is_needed():
 
     def kept(activation, gain, keep=True):
         op = torch.ops.digan.coord_linear
-        return op(*inputs.values(), activation, 0.2, gain, None, keep)[1].numel()
+        return op(*inputs.values(), activation, 0.2, gain, None, keep, False)[1].numel()
 
     assert kept("lrelu", 1.4) == kept("relu", 1.0) == kept("linear", 0.5) == 0
     assert kept("lrelu", -1.4) == kept("gelu", 1.0) > 0

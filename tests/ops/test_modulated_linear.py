@@ -157,7 +157,7 @@ def test_pre_activation_is_kept_only_where_it_is_needed():
 
     def kept(activation, gain, alpha=0.2, keep=True):
         op = torch.ops.digan.modulated_linear
-        return op(x, weight, None, activation, alpha, gain, None, keep)[1].numel()
+        return op(x, weight, None, activation, alpha, gain, None, keep, False)[1].numel()
 
     assert kept("lrelu", 1.4) == kept("relu", 1.0) == kept("linear", 0.5) == 0
     assert kept("lrelu", -1.4) == kept("lrelu", 1.4, -0.1) == kept("gelu", 1.0) == 8
