@@ -43,11 +43,11 @@ def size_of(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.numel() * tensor.element_size()
 
 
-def _up(a: int, b: int) -> int:
+def up(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _blocks(launch: dict[str, Any]) -> int:
+def blocks_of(launch: dict[str, Any]) -> int:
     x, y, z = launch["grid"]
     return int(x * y * z)
 
@@ -80,7 +80,7 @@ def _bias_act(a: Arguments, results: list[Tensor], launches: Launches) -> list[M
     if bias is not None:
         n = _vector(x, out)
         channels, inner = _around(out, a["dim"])
-        stride = _blocks(launches[0]) * THREADS * n
+        stride = blocks_of(launches[0]) * THREADS * n
         starts = torch.arange(0, out.numel(), n)
         if stride % (channels * inner) == 0:  # whole rows: a thread keeps its biases
             starts = starts[starts < stride]
@@ -105,7 +105,7 @@ def _bias_act_backward(a: Arguments, results: list[Tensor], launches: Launches) 
     else:  # a group of threads has a channel
         n = n if inner % n == 0 or dx.numel() == inner else 1
         group = 1
-        while group < _up(inner, n) and group < THREADS:
+        while group < up(inner, n) and group < THREADS:
             group *= 2
         biases = parts * group * channels
     sums = parts * channels * max(4, dx.element_size())
@@ -132,7 +132,7 @@ class _Axis:
         """The samples of the image from the first tap of some outputs to their last."""
         base = first * self.down - self.pad
         end = base + (outputs - 1) * self.down + self.taps - 1
-        return range(max(0, _up(base, self.up)), min(self.size - 1, end // self.up) + 1)
+        return range(max(0, up(base, self.up)), min(self.size - 1, end // self.up) + 1)
 
     def runs(self, length: int) -> list[range]:
         """The samples under each run of so many outputs."""
@@ -183,7 +183,7 @@ def _fir_resample(a: Arguments, results: list[Tensor], launches: Launches) -> li
     if taps is None:
         return [moved]
     numbers = 2 * sides[1] if separable else sides[0] * sides[1]
-    table = _blocks(launches[0]) * numbers if numbers <= TABLE_TAPS else loads
+    table = blocks_of(launches[0]) * numbers if numbers <= TABLE_TAPS else loads
     # Taps are read in float32, beside float64 images as they are.
     size = taps.element_size() if x.dtype == torch.float64 else 4
     return [Moved(moved.written, moved.distinct + taps.numel() * size, moved.reads + table * size)]
@@ -198,7 +198,7 @@ def _extents(a: Arguments) -> tuple[int, int, int, int, int]:
     return left.shape[0], *weight.shape, left.shape[2], weight.element_size()
 
 
-def _row_vector(inputs: int, *tensors: Tensor) -> int:
+def row_vector(inputs: int, *tensors: Tensor) -> int:
     n = _vector(*tensors)
     return n if inputs % n == 0 else 1
 
@@ -207,11 +207,11 @@ def _modulation(a: Arguments, results: list[Tensor], launches: Launches) -> list
     """out once; `right` once for every four rows, the factors of four rows for every piece."""
     videos, outputs, inputs, rank, size = _extents(a)
     (out,) = results
-    v = _row_vector(inputs, out, a["weight"], a["right"])
+    v = row_vector(inputs, out, a["weight"], a["right"])
     pieces = inputs // v
     rounds = 2 if a["demodulate"] and pieces > launches[0]["block"][0] else 1
     numbers = rank * (v + ROWS) + ROWS * v
-    reads = rounds * videos * _up(outputs, ROWS) * pieces * numbers * size
+    reads = rounds * videos * up(outputs, ROWS) * pieces * numbers * size
     distinct = sum(size_of(a[name]) for name in ("weight", "left", "right"))
     return [Moved(size_of(out), distinct, reads)]
 
@@ -222,8 +222,8 @@ def _modulation_backward(a: Arguments, results: list[Tensor], launches: Launches
     dweight, dleft, dright = results
     grad, weight = size_of(a["grad"]), size_of(a["weight"])
     left, right = size_of(a["left"]), size_of(a["right"])
-    v = _row_vector(inputs, a["grad"], a["weight"], a["right"])
-    pieces, turns = inputs // v, _up(rank, RANKS)
+    v = row_vector(inputs, a["grad"], a["weight"], a["right"])
+    pieces, turns = inputs // v, up(rank, RANKS)
     threads = launches[0]["block"][0]
     demodulate, kept = a["demodulate"], pieces <= threads
     numbers = turns * ROWS * v + rank * v  # the weight, to multiply dU, and `right`
@@ -231,10 +231,10 @@ def _modulation_backward(a: Arguments, results: list[Tensor], launches: Launches
         numbers += (1 if kept else 2) * (2 * ROWS * v + rank * (v + ROWS))
     if not (demodulate and kept):
         numbers += turns * ROWS * v
-    rows = videos * _up(outputs, ROWS)
+    rows = videos * up(outputs, ROWS)
     du = grad if demodulate else 0
     again = 0 if kept else du  # a long row of dU is read back by the block that wrote it
-    row_blocks = _blocks(launches[1]) // (videos * _up(pieces, threads) * turns)
+    row_blocks = blocks_of(launches[1]) // (videos * up(pieces, threads) * turns)
     parts = videos * row_blocks * rank * inputs * size
     return [
         Moved(du + size_of(dleft), grad + again + weight + left + right,
@@ -263,7 +263,7 @@ def _lanes(count: int, v: int) -> int:
     return lanes
 
 
-def _axes(a: Arguments) -> tuple[Moved, int, int]:
+def tables_of_axes(a: Arguments) -> tuple[Moved, int, int]:
     """Sines and cosines of rows and columns, from their axes; the tables' bytes."""
     (videos, frames, count), size = a["phase"].shape, a["freq"].element_size()
     rows = videos * frames * a["y"].numel() * count * size
@@ -275,24 +275,24 @@ def _axes(a: Arguments) -> tuple[Moved, int, int]:
 def _features(a: Arguments, results: list[Tensor], launches: Launches) -> list[Moved]:
     """out once; of the rows' table, two numbers for each sine and cosine written."""
     (out,) = results
-    axes, rows, columns = _axes(a)
+    axes, rows, columns = tables_of_axes(a)
     videos, _, count = a["phase"].shape
     width = a["x"].numel()
-    across = _up(width * (count // _feature_vector(out, a["freq"])), THREADS)
-    row_blocks = _blocks(launches[1]) // (videos * across)
+    across = up(width * (count // _feature_vector(out, a["freq"])), THREADS)
+    row_blocks = blocks_of(launches[1]) // (videos * across)
     return [axes, Moved(size_of(out), rows + columns, rows * width + columns * row_blocks)]
 
 
 def _features_backward(a: Arguments, results: list[Tensor], launches: Launches) -> list[Moved]:
     """grad once; the tables from caches; partial sums."""
-    axes, rows, columns = _axes(a)
+    axes, rows, columns = tables_of_axes(a)
     (videos, frames, count), size = a["phase"].shape, a["freq"].element_size()
     height, width, grad = a["y"].numel(), a["x"].numel(), size_of(a["grad"])
     v = _feature_vector(a["grad"], a["freq"])
     lanes = _lanes(count, v)
-    tiles, positions = _up(count, lanes * v), THREADS // lanes
-    across = _up(width, COLUMNS * positions)
-    row_blocks = _blocks(launches[1]) // (videos * frames * across * tiles)
+    tiles, positions = up(count, lanes * v), THREADS // lanes
+    across = up(width, COLUMNS * positions)
+    row_blocks = blocks_of(launches[1]) // (videos * frames * across * tiles)
     warps = max(1, lanes * v // 32)
     # By phase and both frequencies, by x and by y.
     sums = row_blocks * (3 * across * count + tiles * width) + across * tiles * warps * height
@@ -309,8 +309,8 @@ def _at_points(a: Arguments, v: int, launch: dict[str, Any]) -> tuple[int, int, 
     """Tiles of frequencies, blocks of points, and the reads of both kernels at points."""
     videos, count, d = a["freq"].shape
     lanes = _lanes(count, v)
-    tiles = _up(count, lanes * v)
-    point_blocks = _blocks(launch) // (videos * tiles)
+    tiles = up(count, lanes * v)
+    point_blocks = blocks_of(launch) // (videos * tiles)
     numbers = videos * point_blocks * (THREADS // lanes) * count * (1 + d)
     numbers += videos * a["coords"].shape[1] * (count // v) * d
     return tiles, point_blocks, numbers * a["freq"].element_size()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.emulation import byte_formulas, linear_bytes
 from tests.emulation.build import emulated
-from tests.emulation.byte_formulas import FORMULAS, Moved, size_of
+from tests.emulation.byte_formulas import Moved, size_of
 from tests.op_cases import (
     CLAMPED,
     LRELU,
@@ -26,6 +27,8 @@ from tests.op_cases import (
     laid_out,
     make_inputs,
 )
+
+FORMULAS = {**byte_formulas.FORMULAS, **linear_bytes.FORMULAS}
 
 _IMAGES = {"shape": (2, 64, 32, 32)}
 _ODD_IMAGES = {"shape": (2, 13, 37, 41)}
@@ -45,6 +48,15 @@ TABLE = {
     "factorized_modulation": (
         Case("square", {"B": 4, "O": 128, "I": 256, "R": 10}),
         Case("odd", {"B": 3, "O": 37, "I": 131, "R": 10}),
+    ),
+    "modulated_linear": (
+        Case("layer", {"B": 1, "I": 128, "O": 256, "rows": (2, 16, 16)}, CLAMPED),
+        Case("to_rgb", {"B": 2, "I": 256, "O": 3, "rows": (2, 16, 16)}, {"clamp": 4.0}),
+        Case("odd", {"B": 2, "I": 37, "O": 75, "rows": (3, 7, 9)}, LRELU),
+    ),
+    "coord_linear": (
+        Case("layer", {"B": 1, "T": 2, "H": 16, "W": 16, "F": 128, "O": 256}, CLAMPED),
+        Case("odd", {"B": 2, "T": 3, "H": 6, "W": 10, "F": 37, "O": 75}, LRELU),
     ),
     "fourier_features": (Case("even", _GRID), Case("odd", _ODD_GRID)),
     "fourier_features_at": (
@@ -125,7 +137,7 @@ def count(op: Op, case: Case, dtype: torch.dtype) -> list[Call]:
 def table_calls(odd: bool = True) -> Iterator[tuple[Op, Case, torch.dtype, Call]]:
     """Every call at the sizes above, with the odd ones or without."""
     for name, cases in TABLE.items():
-        for case in cases if odd else cases[:1]:
+        for case in cases if odd else [c for c in cases if not c.name.startswith("odd")]:
             dtypes = (torch.float32, torch.bfloat16)
             for dtype in dtypes[: 1 if name == "factorized_modulation" else 2]:
                 for call in count(OPS[name], case, dtype):

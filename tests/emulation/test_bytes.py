@@ -6,16 +6,21 @@ import pytest
 import torch
 
 from tests.emulation import build, byte_table
-from tests.emulation.byte_formulas import FORMULAS
+from tests.emulation.byte_formulas import size_of
+from tests.emulation.byte_table import FORMULAS
+from tests.emulation.linear_bytes import Multiplied
 from tests.op_cases import OPS, Case, Op, make_inputs
 from tests.ops.checks import is_empty
 
+LAYERS = {"coord_linear", "modulated_linear"}
 # Bytes from memory over those of inputs and results once, at the table's sizes: more where there
 # are tables or partial sums, which small sizes have more of. factorized_modulation writes dU, as
 # large as grad, and reads it twice; its partial sums are as many as R/4 such tensors.
 MOST = {
     "bias_act": 1.0,
     "bias_act_backward": 1.05,
+    "coord_linear": 1.4,
+    "coord_linear_backward": 1.9,
     "factorized_modulation": 1.0,
     "factorized_modulation_backward": 6.0,
     "fir_resample": 1.0,
@@ -23,6 +28,8 @@ MOST = {
     "fourier_features_backward": 1.5,
     "fourier_features_at": 1.0,
     "fourier_features_at_backward": 1.9,
+    "modulated_linear": 1.0,
+    "modulated_linear_backward": 1.6,
 }
 
 
@@ -44,6 +51,10 @@ def check(op: Op, case: Case, dtype: torch.dtype) -> None:
         calculated = call.calculated()
         assert call.counted == [(moved.written, moved.reads) for moved in calculated], call.name
         assert all(0 < moved.distinct <= moved.reads for moved in calculated), call.name
+        for record, moved in zip(call.launches, calculated, strict=True):
+            multiplied = moved if isinstance(moved, Multiplied) else None
+            assert record["async_copy_bytes"] == (multiplied.copied if multiplied else 0), call.name
+            assert record["matrix_products"] == (multiplied.products if multiplied else 0)
         # All results and nothing but them and workspaces, which are read again.
         written = sum(moved.written for moved in calculated)
         assert written >= sum(t.numel() * t.element_size() for t in call.results)
@@ -65,6 +76,32 @@ def test_every_formula_is_tried_in_the_table():
         ratio = byte_table.from_memory(call) / call.needed
         assert 0.99 < ratio <= MOST[call.name], (op.name, case.name, dtype)
     assert seen == set(FORMULAS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, case) for name in sorted(LAYERS) for case in byte_table.TABLE[name]],
+    ids=lambda value: str(value),
+)
+def test_a_layer_writes_its_results_and_partial_sums_alone(name, case, dtype):
+    """By what was counted: no embedding, no upsampled skip and, with a slope that the output
+    tells, no pre-activation; what sums read is what was written for them."""
+    for call in byte_table.count(OPS[name], case, dtype):
+        written = {"results": sum(map(size_of, call.results)), "sums": 0, "tables": 0}
+        for record in call.launches:
+            if "sum_parts" in record["kernel"]:
+                written["sums"] += record["global_read_bytes"]
+            elif "fourier_features_axes" in record["kernel"]:
+                written["tables"] += record["global_write_bytes"]
+        assert sum(w for w, _ in call.counted) == sum(written.values()), call.name
+        if name == "coord_linear":
+            s, wide = case.sizes, 4
+            lines = s["B"] * (s["T"] * s["H"] + s["W"])
+            assert written["tables"] == 2 * lines * s["F"] * wide
+            embedding = s["B"] * s["T"] * s["H"] * s["W"] * 2 * s["F"] * dtype.itemsize
+            assert written["tables"] + written["sums"] < embedding
+        assert (written["sums"] > 0) == call.name.endswith("_backward")
 
 
 def test_the_page_shows_the_table():
