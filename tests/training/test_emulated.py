@@ -8,35 +8,62 @@ import pytest
 
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
 from tests.emulation.build import emulated
-from tests.training.teacher import deviations_by_phase, teacher_states, witness
+from tests.training.teacher import Deviation, State, deviations_by_phase, teacher_states, witness
 
-STATES, SIZE = 10, 32
-# All ops and both discriminators, as small as they get: the emulator runs every thread.
-CONFIG = TrainConfig(
-    resolution=SIZE,
-    clip_frames=4,
-    batch=2,
-    workers=0,
-    d_reg_interval=5,
-    generator=GeneratorConfig(
-        resolution=SIZE, latent_dim=16, channel_base=SIZE * 4, channel_max=8, frequencies=4, rank=2
-    ),
-    discriminator=DiscriminatorConfig(resolution=SIZE, channel_base=SIZE * 4, channel_max=8),
-)
+STATES = 10
 
 
-@pytest.fixture(scope="module")
-def states():
-    return list(teacher_states(CONFIG, STATES))
+def small_config(size: int, width: int, frequencies: int) -> TrainConfig:
+    """Both discriminators and all kinds of layers; `width` channels at the finest grid."""
+    return TrainConfig(
+        resolution=size,
+        clip_frames=4,
+        batch=2,
+        workers=0,
+        d_reg_interval=5,
+        generator=GeneratorConfig(
+            resolution=size, latent_dim=16, channel_base=size * width, channel_max=2 * width,
+            frequencies=frequencies, rank=2,
+        ),
+        discriminator=DiscriminatorConfig(
+            resolution=size, channel_base=size * width, channel_max=2 * width
+        ),
+    )  # fmt: skip
 
 
-def test_training_on_kernels(states):
-    """Losses and gradients of all three phases at ten states, in float32."""
+# As small as they get: the emulator runs every thread.
+SMALL = small_config(32, 4, 4)
+# Layers that upsample, and whole 16-byte chunks for the tensor cores.
+LARGER = small_config(64, 16, 16)
+# coord_linear makes its own Fourier features.
+KERNELS = (
+    "bias_act_kernel", "bias_act_rows", "fir_resample", "factorized_modulation_kernel",
+    "modulated_linear_kernel", "modulated_linear_dx", "modulated_linear_dweight",
+    "modulated_linear_narrow_kernel", "modulated_linear_narrow_backward",
+    "coord_linear_kernel", "coord_linear_dphase", "coord_linear_dweight",
+)  # fmt: skip
+
+
+def on_kernels(
+    config: TrainConfig, states: list[State], precision: str
+) -> dict[str, list[Deviation]]:
+    """How far training on the kernels is from the teacher, by phase, at each of the states."""
     with emulated(seed=5) as controls:
-        student = witness(CONFIG, precision="fp32", kernels="auto")
+        student = witness(config, precision=precision, kernels="auto")
         found = deviations_by_phase(student, states)
-        launched = set(controls.kernels())
+        launched = {launch["kernel"] for launch in controls.launches()}
+    assert len(states) == STATES
     assert sorted(found) == sorted({phase for state in states for phase in state.truth})
+    for name in KERNELS:
+        assert any(name in kernel for kernel in launched), (name, launched)
+    return found
+
+
+@pytest.mark.soak
+def test_float32(soak):
+    """Losses and gradients of all three phases at ten states."""
+    config = LARGER if soak else SMALL
+    found = on_kernels(config, list(teacher_states(config, STATES)), "fp32")
     for phase, of in found.items():
         for state, apart in enumerate(of):
             assert apart.loss < 1e-4, (state, phase, apart)
@@ -44,6 +71,20 @@ def test_training_on_kernels(states):
             assert 0.98 < apart.ratio < 1.02, (state, phase, apart)
         # A slope whose pre-activation is rounded across zero moves a state; the middle is exact.
         assert median(apart.error for apart in of) < 1e-4, phase
-    # coord_linear makes its own Fourier features.
-    for name in ("bias_act", "fir_resample", "factorized_modulation"):
-        assert any(name in kernel for kernel in launched), (name, launched)
+
+
+@pytest.mark.soak
+def test_bfloat16(soak):
+    """The generator's layers and the finest block of both discriminators on bfloat16 kernels.
+
+    What parts them are slopes whose pre-activation changed its sign. Where a layer has four
+    channels a single one turns the gradient; `test_teacher_forced` says the same of the formulas.
+    """
+    config, middle, least = (LARGER, 0.999, 0.99) if soak else (SMALL, 0.998, 0.97)
+    found = on_kernels(config, list(teacher_states(config, STATES)), "bf16")
+    for phase, of in found.items():
+        assert median(apart.cosine for apart in of) > middle, (phase, of)
+        assert 0.98 < median(apart.ratio for apart in of) < 1.02, (phase, of)
+        for state, apart in enumerate(of):
+            assert apart.cosine > least, (state, phase, apart)
+            assert apart.loss < 0.05, (state, phase, apart)
