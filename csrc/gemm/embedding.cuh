@@ -41,22 +41,27 @@ struct TableSlice {
     return (row * kChunks + swizzled<kChunks>(row, chunk)) * kChunk<W>;
   }
 
-  // Where a table row begins in memory. `row` and `column` of all tables: 64-bit, clamped.
-  template <class Row, class ColumnOf>
-  __device__ __forceinline__ static Global<const W> source(const AxisTables<W>& tables,
-                                                           int table_row,
-                                                           const Row& row,
-                                                           const ColumnOf& column) {
-    if (table_row < 2 * kHeight) {
-      const bool cosine = table_row >= kHeight;
-      const int64_t at = row(table_row - (cosine ? kHeight : 0));
-      return tables.rows + (at * tables.frequencies + (cosine ? tables.row_cosines : 0));
+  // Which of its rows a thread copies: that of grid row or column `at`, sines or cosines.
+  struct Place {
+    bool is_row, is_cosine;
+    int at;
+
+    __device__ __forceinline__ explicit Place(int table_row)
+        : is_row(table_row < 2 * kHeight),
+          is_cosine(is_row ? table_row >= kHeight : table_row >= 2 * kHeight + kWidth),
+          at(table_row - (is_row ? 0 : 2 * kHeight) - (is_cosine ? is_row ? kHeight : kWidth : 0)) {
     }
-    table_row -= 2 * kHeight;
-    const bool cosine = table_row >= kWidth;
-    const int64_t at = column(table_row - (cosine ? kWidth : 0));
-    return tables.columns + (at * tables.frequencies + (cosine ? tables.column_cosines : 0));
-  }
+
+    // The table that it stands in, from row `rows_before` or column `columns_before` on.
+    __device__ __forceinline__ Global<const W> table(const AxisTables<W>& tables,
+                                                     int64_t rows_before,
+                                                     int64_t columns_before) const {
+      return is_row ? tables.rows +
+                          (rows_before * tables.frequencies + (is_cosine ? tables.row_cosines : 0))
+                    : tables.columns + (columns_before * tables.frequencies +
+                                        (is_cosine ? tables.column_cosines : 0));
+    }
+  };
 
   // Sines and cosines of a chunk of T's frequencies at a pixel.
   __device__ __forceinline__ static void make(
@@ -100,16 +105,12 @@ class EmbeddingRows {
                                            const GridExtent& grid,
                                            const PixelTile<Shape>& tile) {
     const int thread = static_cast<int>(threadIdx.x);
-    const int row = at_most(thread / Table::kChunks, Table::kRows - 1);
+    const typename Table::Place place(at_most(thread / Table::kChunks, Table::kRows - 1));
     const int begin = thread % Table::kChunks * kChunk<W>;
-    next_ =
-        Table::source(
-            tables, row,
-            [&](int r) { return tile.frame * grid.height + at_most(tile.h + r, grid.height - 1); },
-            [&](int c) {
-              return tile.frame / grid.frames * grid.width + at_most(tile.w + c, grid.width - 1);
-            }) +
-        begin;
+    const int index = place.is_row ? at_most(tile.h + place.at, grid.height - 1)
+                                   : at_most(tile.w + place.at, grid.width - 1);
+    next_ = place.table(tables, tile.frame * grid.height, tile.frame / grid.frames * grid.width) +
+            (static_cast<int64_t>(index) * tables.frequencies + begin);
     left_ = tables.frequencies - begin;
   }
 
@@ -164,29 +165,31 @@ class EmbeddingColumns {
   // `frame` is the first of the video, among those of all; `first` the tile's first feature.
   __device__ __forceinline__
   EmbeddingColumns(const AxisTables<W>& tables, const Pixels& pixels, int64_t frame, int first)
-      : tables_(tables), pixels_(pixels), frame_(frame), first_(first / 2) {}
+      : pixels_(pixels), frequencies_(tables.frequencies) {
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const typename Table::Place place(at_most(row(i), Table::kRows - 1));
+      const int f = first / 2 + chunk(i) * kChunk<W>;
+      is_row_[i] = place.is_row;
+      at_[i] = place.at;
+      left_[i] = tables.frequencies - f;
+      table_[i] = place.table(tables, frame * pixels.grid.height,
+                              frame / pixels.grid.frames * pixels.grid.width) +
+                  f;
+    }
+  }
 
   __device__ __forceinline__ void copy(Shared<T> stage) const {
     const auto table = view_as<W>(stage + Slice::kNumbers);
+    const GridExtent& grid = pixels_.grid;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int index = static_cast<int>(threadIdx.x) + i * Shape::kThreads;
-      if (index < Table::kRows * Table::kChunks) {
-        const int row = index / Table::kChunks, chunk = index % Table::kChunks;
-        const GridExtent& grid = pixels_.grid;
-        const int f = first_ + chunk * kChunk<W>;
-        const Global<const W> from =
-            Table::source(
-                tables_, row,
-                [&](int r) {
-                  return (frame_ + pixels_.t) * grid.height +
-                         at_most(pixels_.h + r, grid.height - 1);
-                },
-                [&](int c) {
-                  return frame_ / grid.frames * grid.width + at_most(pixels_.w + c, grid.width - 1);
-                }) +
-            f;
-        copy_chunk<kWhole>(table + Table::offset(row, chunk), from, tables_.frequencies - f);
+      if (row(i) < Table::kRows) {
+        const int index =
+            is_row_[i] ? pixels_.t * grid.height + at_most(pixels_.h + at_[i], grid.height - 1)
+                       : at_most(pixels_.w + at_[i], grid.width - 1);
+        copy_chunk<kWhole>(table + Table::offset(row(i), chunk(i)),
+                           table_[i] + static_cast<int64_t>(index) * frequencies_, left_[i]);
       }
     }
   }
@@ -209,10 +212,20 @@ class EmbeddingColumns {
  private:
   static constexpr int kCopies =
       (Table::kRows * Table::kChunks + Shape::kThreads - 1) / Shape::kThreads;
-  AxisTables<W> tables_;
+
+  __device__ __forceinline__ static int row(int copy) {
+    return (static_cast<int>(threadIdx.x) + copy * Shape::kThreads) / Table::kChunks;
+  }
+  __device__ __forceinline__ static int chunk(int copy) {
+    return (static_cast<int>(threadIdx.x) + copy * Shape::kThreads) % Table::kChunks;
+  }
+
   Pixels pixels_;
-  int64_t frame_;
-  int first_;  // frequency
+  int frequencies_;
+  Global<const W> table_[kCopies];  // where the thread's frequencies begin
+  bool is_row_[kCopies];
+  int at_[kCopies];
+  int left_[kCopies];
 };
 
 }  // namespace digan::gemm
