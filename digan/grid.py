@@ -106,9 +106,10 @@ class SpaceTimeGrid:
         Both are [s*(size + 2*margin*size/32)], exact in float64 and cast once to like's dtype.
         """
         margin = self.margin * size // BASE_SIZE
-        index = torch.arange(self.density * (size + 2 * margin), dtype=torch.float64)
-        x = 2 * (index - self.density * margin) / (self.density * size) - 1
-        x = x.to(device=like.device, dtype=like.dtype)
+        count = self.density * (size + 2 * margin)
+        # Made where it is used: a copy from the CPU would wait for the GPU, and bar CUDA graphs.
+        index = torch.arange(count, dtype=torch.float64, device=like.device)
+        x = (2 * (index - self.density * margin) / (self.density * size) - 1).to(like.dtype)
         return x.flip(0), x
 
     def frame_size(self, resolution: int) -> int:

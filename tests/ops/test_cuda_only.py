@@ -16,15 +16,18 @@ from torch import Tensor
 from digan import ops
 from tests.op_cases import OPS, Case, Inputs, Op, generator_of, laid_out, make_inputs, to_float64
 from tests.ops import checks
+from tests.ops.test_contract import CAST
 from tests.requirements import require
 
 Results = dict[str, Tensor]
 TYPICAL = {
     "bias_act": "lrelu_clamp_channels_last",
+    "coord_linear": "lrelu_clamp",
     "factorized_modulation": "demodulated",
     "fir_resample": "up2_gain4",
     "fourier_features": "plain",
     "fourier_features_at": "in_the_plane",
+    "modulated_linear": "lrelu_clamp",
 }
 SLEEP = 50_000_000  # cycles of a GPU: some hundredths of a second
 
@@ -257,53 +260,85 @@ def test_opcheck_on_a_gpu(op):
 @pytest.mark.gpu
 @each_op
 def test_autocast_on_a_gpu(op):
-    """x of the image ops takes the autocast dtype; frequencies, factors, biases and taps do not."""
+    """Images, weights and skips take the autocast dtype; what frequencies make does not."""
     need_kernels(op)
     case = checks.case_of(op, TYPICAL[op.name])
     inputs = make_inputs(op, case, generator_of("autocast"), torch.float32, "cuda")
-    images = op.name in ("bias_act", "fir_resample")
-    by_hand = {**inputs, "x": inputs["x"].bfloat16()} if images else inputs
+    cast = CAST.get(op.name, set())
+    by_hand = {n: t.bfloat16() if n in cast else t for n, t in inputs.items()}
     expected = checks.call(op, case, by_hand, "fused")
     with torch.autocast("cuda", torch.bfloat16):
         found = checks.call(op, case, inputs, "fused")
-    assert found.dtype == (torch.bfloat16 if images else torch.float32)
+    assert found.dtype == (torch.bfloat16 if cast else torch.float32)
     assert torch.equal(found, expected)
 
 
-MANY = 2**31 + 2**12  # numbers: beyond what 32 bits can count
+MANY = 2**31 + 2**18  # numbers: beyond what 32 bits can count
 
 
-def _rows(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+Long = tuple[Op, Inputs, dict[str, object], str, int]  # the long input, and its long axis
+
+
+def _rows(count: int) -> Long:
     return OPS["bias_act"], {
         "x": torch.randn(count // 64, 64, device="cuda", dtype=torch.bfloat16),
         "bias": torch.randn(64, device="cuda"),
-    }, {"activation": "lrelu"}, "x"  # fmt: skip
+    }, {"activation": "lrelu"}, "x", 0  # fmt: skip
 
 
-def _images(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+def _images(count: int) -> Long:
     return OPS["fir_resample"], {
         "x": torch.randn(count // 4096, 1, 64, 64, device="cuda", dtype=torch.bfloat16),
         "filter": torch.tensor([1.0, 3.0, 3.0, 1.0], device="cuda") / 8,
-    }, {"padding": [2, 1, 2, 1]}, "x"  # fmt: skip
+    }, {"padding": [2, 1, 2, 1]}, "x", 0  # fmt: skip
 
 
-def _points(count: int) -> tuple[Op, Inputs, dict[str, object], str]:
+def _points(count: int) -> Long:
     return OPS["fourier_features_at"], {
         "freq": torch.randn(1, 64, 2, device="cuda"),
         "phase": torch.randn(1, 64, device="cuda"),
         "coords": torch.randn(1, count // 128, 2, device="cuda"),
-    }, {"dtype": torch.bfloat16}, "coords"  # fmt: skip
+    }, {"dtype": torch.bfloat16}, "coords", 1  # fmt: skip
+
+
+def _pixels(count: int) -> Long:
+    return OPS["modulated_linear"], {
+        "x": torch.randn(1, count // 64, 64, device="cuda", dtype=torch.bfloat16),
+        "weight": torch.randn(1, 64, 64, device="cuda", dtype=torch.bfloat16),
+        "bias": torch.randn(64, device="cuda"),
+    }, {"activation": "lrelu"}, "x", 1  # fmt: skip
+
+
+def _colours(count: int) -> Long:
+    return OPS["modulated_linear"], {
+        "x": torch.randn(1, count // 64, 64, device="cuda", dtype=torch.bfloat16),
+        "weight": torch.randn(1, 3, 64, device="cuda", dtype=torch.bfloat16),
+        "bias": torch.randn(3, device="cuda"),
+    }, {}, "x", 1  # fmt: skip
+
+
+def _frames(count: int) -> Long:
+    axis = torch.linspace(-1, 1, 64, device="cuda")
+    return OPS["coord_linear"], {
+        "freq": torch.randn(1, 8, 2, device="cuda"),
+        "phase": torch.randn(1, count // (64 * 64 * 64), 8, device="cuda"),
+        "y": axis,
+        "x": axis,
+        "weight": torch.randn(1, 64, 16, device="cuda", dtype=torch.bfloat16),
+        "bias": torch.randn(64, device="cuda"),
+        "skip": None,
+    }, {"activation": "lrelu"}, "phase", 1  # fmt: skip
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("build", [_rows, _images, _points])
+@pytest.mark.parametrize("build", [_rows, _images, _points, _pixels, _colours, _frames])
 def test_beyond_31_bits(build):
-    """The last of many rows, images or points, and their gradients, are those of a short call."""
-    need_kernels(OPS["bias_act"])
+    """The last of many rows, images, points or frames, and their gradients, as in a short call."""
+    for name in TYPICAL:
+        need_kernels(OPS[name])
     if torch.cuda.mem_get_info()[0] < 40e9:
         pytest.skip("gpu: 40 GB of its memory must be free")
-    op, inputs, options, long = build(MANY)
-    axis = 1 if long == "coords" else 0
+    op, inputs, options, long, axis = build(MANY)
     tails = {**inputs, long: inputs[long].narrow(axis, inputs[long].shape[axis] - 9, 9).clone()}
 
     def run(given: Inputs, cotangent: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
