@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.emulation import byte_formulas, linear_bytes
 from tests.emulation.build import emulated
 from tests.emulation.byte_formulas import Moved, size_of
+from tests.emulation.linear_bytes import Multiplied
 from tests.op_cases import (
     CLAMPED,
     LRELU,
@@ -89,6 +90,27 @@ class Call:
     def calculated(self) -> list[Moved]:
         """The same from the design."""
         return FORMULAS[self.name](self.arguments, self.results, self.launches)
+
+    def differences(self) -> list[str]:
+        """What was counted, but calculated otherwise: bytes, copies and matrix instructions."""
+        found, calculated = [], self.calculated()
+        if len(calculated) != len(self.launches):
+            found.append(f"{len(self.launches)} launches, {len(calculated)} calculated")
+        for record, moved in zip(self.launches, calculated, strict=False):
+            multiplied = isinstance(moved, Multiplied)
+            expected = {
+                "global_write_bytes": moved.written,
+                "global_read_bytes": moved.reads,
+                "async_copy_bytes": moved.copied if multiplied else 0,
+                "matrix_products": moved.products if multiplied else 0,
+            }
+            kernel = record["kernel"]
+            found += [
+                f"{kernel}: {name} {record[name]}, calculated {value}"
+                for name, value in expected.items()
+                if record[name] != value
+            ]
+        return found
 
 
 class CountedCalls(TorchDispatchMode):

@@ -12,7 +12,64 @@ import torch
 
 from tests.op_cases import CLAMPED, LRELU, Case, Op
 
+_CUT = {"gain": 1.2, "clamp": 0.9}
+# Those of issue and paper; a sine of 30 times a rounded number is mostly rounding.
+_ACTIVATIONS = {
+    "linear": {"activation": "linear", **_CUT},
+    "lrelu": {"activation": "lrelu", **_CUT},
+    "relu": {"activation": "relu", **_CUT},
+    "sine": {"activation": "sine", "alpha": 1.5, **_CUT},
+    "gelu": {"activation": "gelu", **_CUT},
+}
+_ROWS = {"B": 2, "I": 136, "O": 136, "rows": (66,)}
+_PIXELS = {"B": 1, "T": 1, "H": 6, "W": 18, "F": 72, "O": 136}
+
+
+def _layer(name: str, b: int, i: int, o: int, rows: int) -> Case:
+    return Case(name, {"B": b, "I": i, "O": o, "rows": (rows,)}, LRELU)
+
+
+def _grid(name: str, b: int, t: int, h: int, w: int, f: int, o: int) -> Case:
+    return Case(name, {"B": b, "T": t, "H": h, "W": w, "F": f, "O": o}, LRELU)
+
+
+# Of large tiles, which 16 bits and tf32 have: 128 x 256, and 128 x 128 for coord_linear's
+# dweight. A product's rows, columns and reduced axis are below, at and above a tile and a slice.
+LARGE = {
+    "modulated_linear": (
+        *(Case(f"large_{n}", _ROWS, options) for n, options in _ACTIVATIONS.items()),
+        Case("large_no_bias", _ROWS, CLAMPED, absent=("bias",)),
+        _layer("out_below", 2, 24, 248, 127),
+        _layer("out_at", 2, 32, 256, 128),
+        _layer("out_above", 1, 40, 264, 129),
+        _layer("dx_below", 2, 248, 24, 127),
+        _layer("dx_at", 2, 256, 32, 128),
+        _layer("dx_above", 1, 264, 40, 129),
+        _layer("dweight_below", 1, 248, 120, 31),
+        _layer("dweight_at", 1, 256, 128, 32),
+        _layer("dweight_above", 1, 264, 136, 33),
+        _layer("dweight_in_parts", 1, 136, 72, 1100),
+    ),
+    "coord_linear": (
+        *(Case(f"large_{n}", _PIXELS, options) for n, options in _ACTIVATIONS.items()),
+        Case("large_no_bias", _PIXELS, CLAMPED, absent=("bias",)),
+        Case("large_no_skip", _PIXELS, CLAMPED, absent=("skip",)),
+        Case("large_plain", _PIXELS, CLAMPED, absent=("bias", "skip")),
+        _grid("out_below", 2, 1, 6, 14, 8, 248),
+        _grid("out_at", 2, 1, 8, 16, 16, 256),
+        _grid("out_above", 1, 1, 10, 18, 24, 264),
+        _grid("dphase_below", 2, 1, 6, 14, 120, 24),
+        _grid("dphase_at", 2, 1, 8, 16, 128, 32),
+        _grid("dphase_above", 1, 1, 10, 18, 136, 40),
+        _grid("dweight_below", 1, 1, 4, 8, 56, 120),
+        _grid("dweight_at", 1, 2, 8, 8, 64, 128),
+        _grid("dweight_above", 1, 2, 6, 10, 72, 136),
+        _grid("dweight_in_parts", 1, 3, 20, 18, 40, 72),
+    ),
+}
+
 LARGER = {
+    **LARGE,
     "bias_act": (
         Case("planes", {"shape": (3, 5, 37, 31)}, LRELU),
         Case("rows", {"shape": (700, 24)}, CLAMPED),

@@ -8,7 +8,6 @@ import torch
 from tests.emulation import build, byte_table
 from tests.emulation.byte_formulas import size_of
 from tests.emulation.byte_table import FORMULAS
-from tests.emulation.linear_bytes import Multiplied
 from tests.op_cases import OPS, Case, Op, make_inputs
 from tests.ops.checks import is_empty
 
@@ -49,12 +48,8 @@ def check(op: Op, case: Case, dtype: torch.dtype) -> None:
     assert [call.name for call in calls] == [op.name, backward]
     for call in calls:
         calculated = call.calculated()
-        assert call.counted == [(moved.written, moved.reads) for moved in calculated], call.name
+        assert call.differences() == [], call.name
         assert all(0 < moved.distinct <= moved.reads for moved in calculated), call.name
-        for record, moved in zip(call.launches, calculated, strict=True):
-            multiplied = moved if isinstance(moved, Multiplied) else None
-            assert record["async_copy_bytes"] == (multiplied.copied if multiplied else 0), call.name
-            assert record["matrix_products"] == (multiplied.products if multiplied else 0)
         # All results and nothing but them and workspaces, which are read again.
         written = sum(moved.written for moved in calculated)
         assert written >= sum(t.numel() * t.element_size() for t in call.results)

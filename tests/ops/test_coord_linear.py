@@ -98,6 +98,50 @@ def test_drawn(sizes, options, bias, skip, layout, backend):
     checks.check_second_order(OP, case, torch.float64, backend, tolerance=1e-9)
 
 
+@each_backend(OP)
+@pytest.mark.parametrize(
+    ("grid", "weight"),
+    [
+        (torch.float64, torch.float32),
+        (torch.float64, torch.bfloat16),
+        (torch.float64, torch.float16),
+        (torch.float32, torch.float64),
+    ],
+    ids=str,
+)
+@each_case(OP, ["lrelu_clamp", "gelu"])
+def test_number_types_of_grid_and_weight(case, grid, weight, backend):
+    """Frequencies and axes in float64 beside any weight, and in float32 beside float64."""
+    wide = torch.float64 if weight == torch.float64 else torch.float32
+    types = {"weight": weight, "skip": weight, "bias": wide}
+    inputs = make_inputs(OP, case, generator_of(f"types {grid} {weight}"))
+    inputs = {n: t.to(backend.device, types.get(n, grid)) for n, t in inputs.items()}
+    cotangent = checks.draw_cotangent(OP, case, inputs, weight)
+    truth = checks.gradients(
+        lambda i: checks.oracle(OP, case, i), OP, checks.to_float64(inputs), cotangent
+    )
+    found = checks.gradients(
+        lambda i: checks.call(OP, case, i, backend.impl), OP, inputs, cotangent
+    )
+    assert {n: found[n].dtype for n in inputs} == {n: t.dtype for n, t in inputs.items()}
+    # The sums of an axis cancel, and their roundings do not.
+    worse = max((grid, weight), key=checks.TOLERANCE.__getitem__)
+    wrong = checks.complaints({**found, "y": truth["y"], "x": truth["x"]}, truth, worse)
+    wrong += [n for n in "yx" if relative_error(found[n], truth[n]) > 5 * checks.TOLERANCE[worse]]
+    assert wrong == []
+    if backend.emulated:  # tables are as exact as their factors
+        assert relative_error(found["out"], truth["out"]) < checks.TOLERANCE[weight]
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_frequencies_are_never_in_16_bits(dtype, impl):
+    inputs = make_inputs(OP, case_of(OP, "plain"), generator_of("narrow"))
+    inputs = {n: t if t is None or n == "weight" else t.to(dtype) for n, t in inputs.items()}
+    message = f"freq must be float64 or float32, got {dtype}"
+    checks.check_error(ops.coord_linear, TypeError, message, inputs, impl)
+
+
 # ---------------------------------------------------------------- the identity
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.emulation.linear_kinds import BF16, F16, F32, TF32, run
 from tests.op_cases import (
     COORD_LINEAR,
     FOURIER_FEATURES,
@@ -56,3 +57,32 @@ def test_float32_error_does_not_grow_with_the_angle(op, backend, largest, throug
     found = checks.gradients(lambda i: op.function(**i, impl=backend.impl), op, inputs, cotangent)
     errors = {n: relative_error(found[n], truth[n]) for n in truth}
     assert all(e < 1e-6 for e in errors.values()), errors
+
+
+# What a kind of arithmetic is allowed at any angle; the sums of an axis cancel.
+LIMITS = {F32: 1e-6, TF32: 1e-3, BF16: 1e-2, F16: 2e-3}
+TILES = {
+    "large": {"B": 1, "T": 2, "H": 6, "W": 14, "F": 72, "O": 136},
+    "small": {"B": 2, "T": 1, "H": 6, "W": 10, "F": 40, "O": 24},
+}
+
+
+@pytest.mark.parametrize("largest", [8.0, 50.0, 300.0, 1e3, 1e4])
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("kind", LIMITS, ids=str)
+def test_the_kernels_error_does_not_grow_with_the_angle(kind, tile, largest):
+    """coord_linear's kernels in every arithmetic, also where they round their operands."""
+    case = Case(f"{tile} {largest}", TILES[tile])
+    inputs = make_inputs(COORD_LINEAR, case, generator_of(f"angles {tile}"), kind.dtype)
+    for name, power in (("phase", 1.0), ("freq", 0.5), ("y", 0.5), ("x", 0.5)):
+        inputs[name] = inputs[name] * (largest / 8) ** power
+    exact = to_float64(inputs)
+    angle = exact["freq"].abs().max() * exact["x"].abs().max() + exact["phase"].abs().max()
+    assert largest / 4 < float(angle) < 10 * largest
+    cotangent = checks.draw_cotangent(COORD_LINEAR, case, inputs, kind.dtype)
+    truth = checks.gradients(
+        lambda i: COORD_LINEAR.oracle(*i.values()), COORD_LINEAR, exact, cotangent
+    )
+    found = run(COORD_LINEAR, case, kind, inputs=inputs).found
+    errors = {n: relative_error(found[n], truth[n]) / (5 if n in "yx" else 1) for n in truth}
+    assert all(e < LIMITS[kind] for e in errors.values()), errors
