@@ -45,7 +45,10 @@ struct PhaseStaging {
   static constexpr int kByFrequency = Group::kNumbers * (Shape::kThreads / 32);
   static constexpr int kByRow = kByFrequency + 3 * kSlots * Shape::kN / 2;
   static constexpr int kByColumn = kByRow + Shape::kWarpsN * Rectangle::kHeight;
-  static constexpr int kNumbers = kByColumn + Shape::kWarpsN * kSlots * Rectangle::kWidth;
+  // Sines of the tile's columns of pixels, then cosines.
+  static constexpr int kTable = kByColumn + Shape::kWarpsN * kSlots * Rectangle::kWidth;
+  static constexpr int kTableNumbers = Rectangle::kWidth * Shape::kN / 2;
+  static constexpr int kNumbers = kTable + 2 * kTableNumbers;
   static constexpr int kBytes = kNumbers * static_cast<int>(sizeof(W));
 };
 
@@ -87,6 +90,19 @@ __device__ __forceinline__ void store_phase_sums(const Sums<Math, Shape>& sums,
   const auto own = shared + warp * Staging::kNumbers;
   const bool has_frequency = tile.n / 2 + in_tile < frequencies;
 
+  // Read from memory once, and in place of 64-bit addresses for every column in registers.
+  constexpr int kWidth = Shape::kN / 2;
+  for (int index = static_cast<int>(threadIdx.x); index < Layout::kTableNumbers;
+       index += Shape::kThreads) {
+    const int w = at_most(tile.w + index / kWidth, grid.width - 1);
+    const int64_t at = (video * grid.width + w) * frequencies +
+                       at_most(tile.n / 2 + index % kWidth, frequencies - 1);
+    shared[Layout::kTable + index] = to.tables.columns[at];
+    shared[Layout::kTable + Layout::kTableNumbers + index] =
+        to.tables.columns[to.tables.column_cosines + at];
+  }
+  __syncthreads();
+
   W by_phase = 0, by_freq_y = 0;
   W by_column[kRows] = {};
 #pragma unroll 1
@@ -103,10 +119,9 @@ __device__ __forceinline__ void store_phase_sums(const Sums<Math, Shape>& sums,
     W by_row = 0;
 #pragma unroll
     for (int c = 0; c < kRows; ++c) {
-      const int w = at_most(tile.w + c, grid.width - 1);
-      const int64_t column_at = (video * grid.width + w) * frequencies + f;
-      const W sin_column = to.tables.columns[column_at];
-      const W cos_column = to.tables.columns[to.tables.column_cosines + column_at];
+      const int column = Layout::kTable + c * kWidth + in_tile;
+      const W sin_column = shared[column];
+      const W cos_column = shared[column + Layout::kTableNumbers];
       const W sine = fma(sin_row, cos_column, cos_row * sin_column);
       const W cosine = fma(cos_row, cos_column, -(sin_row * sin_column));
       const W by_sine = own[Staging::offset(first + c, place)];
@@ -134,7 +149,6 @@ __device__ __forceinline__ void store_phase_sums(const Sums<Math, Shape>& sums,
       shared[Layout::kByColumn + (warp_n * Layout::kSlots + slot) * Rectangle::kWidth + c] = by_x;
     }
   }
-  constexpr int kWidth = Shape::kN / 2;
   const int at = Layout::kByFrequency + slot * kWidth + in_tile;
   shared[at] = by_phase;
   shared[at + Layout::kSlots * kWidth] = by_freq_x;
