@@ -322,11 +322,12 @@ def _coord_backward(a: Arguments, results: list[Tensor], launches: Launches) -> 
     rectangles = all_frames * tiles_h * tiles_w
     features = kept_columns(count, tile.n, whole, chunk, PERIOD)
     copied = rectangles * outputs * size * (tile.m * tiles_n * da.matrices + features)
-    # A thread has the frequency of its lane; for each group of 16 pixels of its warp it reads a
-    # row of the tables and of y, and the columns of a rectangle's width.
+    # A thread has the frequency of its lane, and reads a row of the tables and of y for each group
+    # of 16 pixels of its warp, and x; a block the columns of its rectangle.
     wide_rectangle = tile.rectangle[1]
-    of_thread = 2 + tile.warp_m // 16 * (3 + 2 * wide_rectangle) + wide_rectangle
-    reads = copied + rectangles * tiles_n * tile.threads * of_thread * wide
+    of_block = tile.threads * (2 + tile.warp_m // 16 * 3 + wide_rectangle)
+    of_block += wide_rectangle * tile.n
+    reads = copied + rectangles * tiles_n * of_block * wide
     angle_parts = 3 * rectangles * count
     angle_parts += all_frames * tiles_n * (tiles_w * height + tiles_h * width)
     angle_parts *= wide
