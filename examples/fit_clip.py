@@ -1,12 +1,15 @@
 """Fits one video clip with a coordinate network (x, y, t) -> RGB, and shows how well.
 
 The network is `digan.ops.CoordMLP`: fixed random Fourier features, then sine layers. It is
-trained on whole frames, a few a step, given to it by their axes alone. Afterwards it is a
-continuous video: it is rendered between the frames and at twice the resolution too.
+trained on whole frames, a few a step, given to it by their axes alone, or on points scattered over
+the clip. Afterwards it is a continuous video: it is rendered between the frames and at twice the
+resolution too.
 
     python examples/fit_clip.py --video clip.mp4
     python examples/fit_clip.py --video clip.mp4 --frames 32 --size 128 --steps 4000
     python examples/fit_clip.py --video clip.mp4 --frequencies 0    # a plain SIREN
+    python examples/fit_clip.py --video clip.mp4 --points 16384    # scattered points
+    python examples/fit_clip.py --video clip.mp4 --impl fused    # native kernels, or an error
     python examples/fit_clip.py --video clip.mp4 --baseline    # beside nn.Sequential
 
 Writes to --outdir: psnr.csv and psnr.png (the curve); original-fit.mp4 and original-fit.png (the
@@ -32,10 +35,12 @@ from digan.bench.plain_mlp import plain_layers
 from digan.data.images import square, write_frame_sheet
 from digan.data.video import VideoWriter, decode_frames
 from digan.errors import DiganError
+from digan.execution import choose_device
 from digan.files import writable_folder
 from digan.grid import SpaceTimeGrid, frame_times
-from digan.ops import CoordMLP
+from digan.ops import CoordMLP, unavailable
 
+IMPLS = ("auto", "fused", "reference")
 Render = Callable[[Tensor], Tensor]  # indices of frames [K] to pictures [K, H, W, 3]
 
 
@@ -57,8 +62,20 @@ def read_clip(path: Path, frames: int, size: int, every: int) -> tuple[Tensor, f
     return clip, (decoding.info.fps or 10.0) / every
 
 
+def what_runs(impl: str, device: torch.device) -> str:
+    """What the network's layers run on, in words."""
+    why = unavailable("coord_linear") or unavailable("modulated_linear")
+    if not why and device.type != "cuda":
+        why = f"the network is on the {device}; pass --device cuda"
+    if impl == "fused" and why:
+        raise DiganError(f"--impl fused cannot be kept: {why}")
+    if impl == "reference":
+        why = "asked for"
+    return f"PyTorch formulas: {why}" if why else "native kernels"
+
+
 def to_uint8(frames: Tensor) -> np.ndarray:
-    return ((frames + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    return ((frames + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def psnr(found: Tensor, truth: Tensor) -> float:
@@ -70,20 +87,29 @@ def fit(
     renders: dict[str, Render],
     networks: dict[str, nn.Module],
     clip: Tensor,
+    coords: Tensor,
     asked: argparse.Namespace,
 ) -> dict[str, Fit]:
-    """Trains each network, on the same frames; measures the PSNR of the whole clip."""
+    """Trains each network, on the same frames or points; measures the PSNR of the whole clip."""
     generator = torch.Generator().manual_seed(asked.seed)
+    colours, places = clip.flatten(0, 2), coords.flatten(0, 2)
 
     def draw() -> Tensor:
-        return torch.randperm(len(clip), generator=generator)[: asked.batch_frames]
+        if asked.points:
+            drawn = torch.randint(len(places), (asked.points,), generator=generator)
+        else:
+            drawn = torch.randperm(len(clip), generator=generator)[: asked.batch_frames]
+        return drawn.to(clip.device)
 
     def loss_of(name: str, chosen: Tensor) -> Tensor:
+        if asked.points:
+            return (networks[name](places[chosen]) - colours[chosen]).square().mean()
         return (renders[name](chosen) - clip[chosen]).square().mean()
 
     def measure(name: str) -> Figures:
         with torch.no_grad():
-            fitted = torch.cat([renders[name](i) for i in torch.arange(len(clip)).split(4)])
+            frames = torch.arange(len(clip), device=clip.device).split(4)
+            fitted = torch.cat([renders[name](i) for i in frames])
         return {"psnr_db": psnr(fitted, clip)}
 
     def line(step: int, found: dict[str, Figures]) -> str:
@@ -138,31 +164,35 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
 
 def run(asked: argparse.Namespace) -> None:
     writable_folder(asked.outdir)
+    device = choose_device(asked.device)
+    runs_on = what_runs(asked.impl, device)
     clip, fps = read_clip(asked.video, asked.frames, asked.size, asked.every)
-    t = frame_times(asked.frames, asked.frames).float()
+    clip = clip.to(device)
+    t = frame_times(asked.frames, asked.frames).float().to(device)
     y, x = SpaceTimeGrid(t).axes(asked.size, t)
 
     mlp = CoordMLP(
         3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
         # Pictures have many cycles across, a short clip few along.
         frequency_scale=(asked.frequency_scale, asked.frequency_scale, 3.0),
-        generator=torch.Generator().manual_seed(asked.seed),
-    )  # fmt: skip
+        impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
+    ).to(device)  # fmt: skip
     count = sum(p.numel() for p in mlp.parameters())
     print(f"{asked.video}: {asked.frames} frames of {asked.size}x{asked.size}; {count} parameters")
+    print(f"layers on {device}: {runs_on}")
     networks: dict[str, nn.Module] = {"CoordMLP": mlp}
     renders: dict[str, Render] = {"CoordMLP": lambda chosen: mlp.on_grid(y, x, t[chosen])[0]}
+    times, rows, columns = torch.meshgrid(t, y, x, indexing="ij")
+    coords = torch.stack([columns, rows, times], dim=-1)  # once: [T, H, W, (x, y, t)]
     if asked.baseline:
-        networks["nn.Sequential"] = baseline = plain_layers(mlp)
-        times, rows, columns = torch.meshgrid(t, y, x, indexing="ij")
-        coords = torch.stack([columns, rows, times], dim=-1)  # once: [T, H, W, (x, y, t)]
+        networks["nn.Sequential"] = baseline = plain_layers(mlp).to(device)
         renders["nn.Sequential"] = lambda chosen: baseline(coords[chosen])
-    fits = fit(renders, networks, clip, asked)
+    fits = fit(renders, networks, clip, coords, asked)
     write_curves(asked.outdir / "psnr.csv", fits, ".3f")
     plot_curves(asked.outdir / "psnr.png", fits)
 
     # Twice as dense, and three times between each two frames; streamed in parts.
-    fine = frame_times(asked.frames, asked.frames, time_density=4).float()
+    fine = frame_times(asked.frames, asked.frames, time_density=4).float().to(device)
     y2, x2 = SpaceTimeGrid(fine, density=2).axes(asked.size, fine)
     with torch.no_grad():
         network = mlp.write()
@@ -196,6 +226,9 @@ def flags() -> argparse.ArgumentParser:
     add("--every", type=at_least(1), default=1, help="use every n-th frame of the file (1)")
     add("--size", type=at_least(8), default=64, help="side of the square frames in pixels (64)")
     add("--batch-frames", type=at_least(1), default=2, help="whole frames a step (2)")
+    add("--points", type=at_least(0), default=0, help="scattered points a step in their place (0)")
+    add("--impl", choices=IMPLS, default="auto", help="kernels where they run (auto), or demanded")
+    add("--device", help="cpu or cuda; the GPU where there is one")
     add("--frequencies", type=at_least(0), default=128, help="Fourier frequencies; 0: SIREN (128)")
     add("--frequency-scale", type=float, default=15.0, help="their spread, radians per unit (15)")
     return parser

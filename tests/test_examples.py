@@ -91,6 +91,23 @@ def test_fit_clip_learns_the_clip(clip, tmp_path):
         assert min(shape_of(tmp_path / name)[:2]) > 60, name
 
 
+def test_fit_clip_learns_from_scattered_points(clip, tmp_path):
+    words = ("--video", clip, *CLIP, "--points", 1280, "--device", "cpu", "--impl", "reference")
+    said = succeed("fit_clip", *words, "--outdir", tmp_path)
+    assert "layers on cpu: PyTorch formulas: asked for" in said
+    (curve,) = rows_of(tmp_path / "psnr.csv").values()
+    assert curve[0]["psnr_db"] < 15
+    assert curve[-1]["psnr_db"] > 25
+
+
+def test_fit_clip_never_leaves_the_kernels_in_silence(clip, tmp_path):
+    said = error_of(
+        "fit_clip", "--video", clip, *CLIP, "--impl", "fused", "--device", "cpu", "--outdir",
+        tmp_path,
+    )  # fmt: skip
+    assert said.startswith("--impl fused cannot be kept: ")
+
+
 def test_fit_clip_is_repeatable_and_needs_no_matplotlib(clip, tmp_path):
     blocked = tmp_path / "blocked"
     blocked.mkdir()

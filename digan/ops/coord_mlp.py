@@ -72,6 +72,20 @@ class CoordMLP(nn.Module):
     do not. `.to(torch.bfloat16)` works too, but it rounds frequencies, which a trained network
     does not forgive: prefer autocast.
 
+    Native kernels (`impl="fused"`, or `auto` on a GPU), of any width, in float64, float32 (TF32 by
+    PyTorch's setting), bfloat16 and float16. The fast way takes rows of whole 16 bytes: widths and
+    2F that are multiples of 8, of 4 in float32; others go number by number. Outputs of up to 4
+    features have a kernel of their own, bound by reading.
+        points: a launch for every layer, bias and activation in it.
+        grids: on Fourier features the first layer is `coord_linear`, which writes no features; at
+            plain coordinates it is a sum of two tables in PyTorch and needs no product.
+        activations: all are applied where the product ends. Backward, the slopes of linear, relu
+            and lrelu are read with the output; the others keep the pre-activation and take a pass
+            of `bias_act`'s.
+        signals: a bias for each signal, which the ops do not know, and the activation behind it
+            are passes of their own.
+        derivatives: the first order by kernels, higher ones by the formulas in PyTorch.
+
     Args:
         coordinates: d. out_features: C, the values at a point.
         width: O of the hidden layers. layers: hidden layers, 1 or more.
