@@ -7,9 +7,11 @@
 // tile owns as many outputs as its registers hold. `skip` is read by the epilogue, four pixels a
 // number, and never upsampled. Bytes: the tables and the weights from L2, skip once, out once.
 //
-// Issue slots of a warp for one slice of a large tile in 16 bits, of which the tensor cores need
-// the time of 400: 64 products, 16 ldmatrix, 40 to make the embedding (4 operations and half a
-// rounding for each of 8 pairs), 8 loads of tables and 2 stores, and about 40 for addresses.
+// Issue slots of a warp for one slice of a large tile in 16 bits: 64 products, 40 to make the
+// embedding (4 operations and half a rounding for each of 8 pairs), 16 ldmatrix, 8 loads of tables
+// and 2 stores, and about 30 for addresses, copies and the barrier: 160, where an H200's tensor
+// cores are busy for about 400 cycles with the products. The other form of the embedding, one for
+// all frames with weights rotated per frame, saves the 40 and reads 2F numbers a pixel instead.
 
 #include "coord_linear.h"
 
