@@ -13,7 +13,7 @@ import torch
 from tests.op_cases import CLAMPED, LRELU, Case, Op
 
 _CUT = {"gain": 1.2, "clamp": 0.9}
-# Those of issue and paper; a sine of 30 times a rounded number is mostly rounding.
+# A sine of 30 times a rounded number is mostly rounding.
 _ACTIVATIONS = {
     "linear": {"activation": "linear", **_CUT},
     "lrelu": {"activation": "lrelu", **_CUT},
@@ -70,6 +70,16 @@ LARGE = {
 
 LARGER = {
     **LARGE,
+    "modulated_linear": (
+        *LARGE["modulated_linear"],
+        # So many rows that a block takes several tiles of them.
+        Case(
+            "few_outputs_beyond_a_full_grid",
+            {"B": 1, "I": 8, "O": 1, "rows": (131_300,)},
+            LRELU,
+            low=False,
+        ),
+    ),
     "bias_act": (
         Case("planes", {"shape": (3, 5, 37, 31)}, LRELU),
         Case("rows", {"shape": (700, 24)}, CLAMPED),
