@@ -162,6 +162,45 @@ def clip_fitting(
     )
 
 
+def scattered_points(
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    points: int = 1 << 18,
+    width: int = 256,
+    layers: int = 4,
+    frequencies: int = 0,
+) -> Comparison:
+    """Fitting a clip at points drawn all over it: a SIREN, or sine layers on Fourier features.
+
+    Args:
+        device, dtype: as in `clip_fitting`. points: N of a step.
+        width, layers, frequencies: of the network.
+    """
+    device = torch.device(device)
+    draw = torch.Generator().manual_seed(0)
+    mlp = CoordMLP(
+        3, 3, width=width, layers=layers, frequencies=frequencies, frequency_scale=15.0,
+        generator=draw,
+    ).to(device)  # fmt: skip
+    plain = plain_layers(mlp)
+    coords = (2 * torch.rand(points, 3, generator=draw) - 1).to(device)
+    target = torch.rand(points, 3, generator=draw).to(device)
+    sizes = {"points": points, "width": width, "layers": layers}
+    return _compare(
+        "points, Fourier features" if frequencies else "points, SIREN",
+        sizes | ({"frequencies": frequencies} if frequencies else {}),
+        dtype,
+        device,
+        {OURS: mlp, PLAIN: plain},
+        {
+            OURS: lambda: (mlp(coords) - target).square().mean(),
+            PLAIN: lambda: (plain(coords) - target).square().mean(),
+        },
+        {OURS: lambda: mlp(coords), PLAIN: lambda: plain(coords)},
+    )
+
+
 def modulated_points(
     device: torch.device | str,
     dtype: torch.dtype,
@@ -252,4 +291,6 @@ def many_images(
     )
 
 
-WORKLOADS: tuple[Callable[..., Comparison], ...] = (clip_fitting, modulated_points, many_images)
+WORKLOADS: tuple[Callable[..., Comparison], ...] = (
+    clip_fitting, scattered_points, modulated_points, many_images,
+)  # fmt: skip

@@ -15,12 +15,17 @@ from digan.bench.cases import Case, Context, Subject
 from digan.bench.counting import count_flops
 from digan.bench.machine import DTYPES
 from digan.bench.op_shapes import INPUTS
+from digan.grid import BASE_SIZE
+from digan.ops._rotation import rotate_weights
 
 LRELU = {"activation": "lrelu", "gain": math.sqrt(2)}
 # What stays in float32 beside low-precision inputs.
 _WIDE = {"freq", "phase", "coords", "y", "x_axis", "bias", "filter", "left", "right"}
 _WIDE_OPS = {"fourier_features", "fourier_features_at", "factorized_modulation"}
 _NO_GRADIENT = {"filter", "y"}
+LINEAR = ("modulated_linear", "coord_linear")
+# What is called: the forward pass, it and all gradients, the gradients alone.
+FORMS = FORWARD, BOTH, GRADIENTS = "", " +backward", " gradients"
 
 
 def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -30,6 +35,7 @@ def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     b, t, side, f = config.batch, 2, g.resolution, g.frequencies
     wide, top = g.channels(32), g.channels(side)
     first = d.channels(side)
+    base = {"B": b, "T": t, "H": BASE_SIZE, "W": BASE_SIZE, "F": f}
     grid = {"B": b, "T": t, "H": side, "W": side, "F": f}
     return [
         ("fourier_features", grid, {}),
@@ -38,6 +44,7 @@ def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         ("modulated_linear", {"B": b, "rows": (t, 32, 32), "I": wide, "O": wide}, LRELU),
         ("modulated_linear", {"B": b, "rows": (t, side, side), "I": top, "O": top}, LRELU),
         ("modulated_linear", {"B": b, "rows": (t, side, side), "I": top, "O": 3}, {}),
+        ("coord_linear", {**base, "O": wide, "skip": False}, LRELU),
         ("coord_linear", {**grid, "O": top}, LRELU),
         ("bias_act", {"shape": (2 * b, first, side, side)}, {**LRELU, "clamp": 256.0}),
         (
@@ -48,11 +55,32 @@ def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     ]
 
 
+def tile_sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Sizes of the linear ops that no training step has, by what the kernels make of them."""
+    config = context.options.config()
+    b, t, side, f = config.batch, 2, config.generator.resolution, config.generator.frequencies
+    top, rows = config.generator.channels(side), (t, side, side)
+    grid = {"B": b, "T": t, "H": side, "W": side, "F": f}
+    return [
+        # Too few outputs for the large tile.
+        ("modulated_linear", {"B": b, "rows": rows, "I": top, "O": 64}, LRELU),
+        # Rows that are no whole 16 bytes go number by number.
+        ("modulated_linear", {"B": b, "rows": rows, "I": top - 3, "O": top - 3}, LRELU),
+        # A slope that the output does not tell: the pre-activation is kept.
+        ("modulated_linear", {"B": b, "rows": rows, "I": top, "O": top}, {"activation": "sine"}),
+        ("coord_linear", {**grid, "O": 64, "skip": False}, LRELU),
+        ("coord_linear", {**grid, "O": 3, "skip": False}, {}),
+    ]
+
+
 def cases(context: Context) -> Iterator[Case]:
     """Every op, then the workloads of other INR projects (`digan.bench.inr_rows`)."""
     for name, size, options in sizes(context):
-        for backward in (False, True):
-            yield _case(context, name, size, options, backward)
+        for form in FORMS if name in LINEAR else FORMS[:2]:
+            yield _case(context, name, size, options, form)
+    for name, size, options in tile_sizes(context):
+        for form in FORMS:
+            yield _case(context, name, size, options, form, compiled=False)
     yield from _inr_cases(context)
 
 
@@ -74,10 +102,17 @@ def make_inputs(
 
 
 def _case(
-    context: Context, name: str, size: dict[str, Any], options: dict[str, Any], backward: bool
+    context: Context,
+    name: str,
+    size: dict[str, Any],
+    options: dict[str, Any],
+    form: str,
+    compiled: bool = True,
 ) -> Case:
     function = getattr(ops, name)
-    case = Case(f"{name} {describe(size)}{' +backward' if backward else ''}", {})
+    activation = options.get("activation", "linear")
+    named = f" {activation}" if name in LINEAR and activation != "lrelu" else ""
+    case = Case(f"{name} {describe(size)}{named}{form}", {})
     for precision in context.options.precisions:
         inputs = make_inputs(name, size, DTYPES[precision], context.device)
         grads = [v for v in inputs.values() if v.requires_grad]
@@ -92,18 +127,68 @@ def _case(
             grads: list[Tensor] = grads,
             cotangent: Tensor = cotangent,
         ) -> Any:
-            if not backward:
+            if form == FORWARD:
                 with torch.no_grad():
                     return run(**inputs)
             return torch.autograd.grad(run(**inputs), grads, cotangent)
 
         for provider, run in _providers(context, function, {**options, **dtype}).items():
-            case.providers[provider, precision] = functools.partial(call, run)
-        flops = count_flops(
-            functools.partial(call, functools.partial(function, **options, **dtype))
-        )
-        case.work[precision] = [(float(flops), _bytes(list(inputs.values()), grads, out, backward))]
+            if form == GRADIENTS:
+                if provider != "compiled":  # its graph serves one backward pass alone
+                    case.providers[provider, precision] = _gradients(run, inputs, grads, cotangent)
+            elif compiled or provider != "compiled":
+                case.providers[provider, precision] = functools.partial(call, run)
+        if name == "coord_linear" and form == FORWARD and "skip" not in inputs:
+            rotated = _rotated(context, inputs, options)
+            case.providers["rotated", precision] = rotated
+            case.notes["rotated", precision] = (
+                "the embedding of a video made before; its weights rotated for every frame"
+            )
+        plain = functools.partial(function, **options, **dtype)
+        flops = count_flops(functools.partial(call, plain))
+        if form == GRADIENTS:
+            with torch.no_grad():
+                flops -= count_flops(functools.partial(plain, **inputs))
+        case.work[precision] = [(float(flops), _bytes(list(inputs.values()), grads, out, form))]
     return case
+
+
+def _gradients(
+    run: Callable[..., Tensor], inputs: dict[str, Tensor], grads: list[Tensor], cotangent: Tensor
+) -> Callable[[], Any]:
+    """The backward pass alone, again and again from one forward pass, made at the first call."""
+    made: list[Tensor] = []
+
+    def gradients() -> Any:
+        if not made:
+            made.append(run(**inputs))
+        return torch.autograd.grad(made[0], grads, cotangent, retain_graph=True)
+
+    return gradients
+
+
+def _rotated(
+    context: Context, inputs: dict[str, Tensor], options: dict[str, Any]
+) -> Callable[[], Any]:
+    """coord_linear the other way round: one embedding per video, weights rotated per frame."""
+    impl: Any = "fused" if context.options.wants("fused") else None
+    freq, phase, weight = (inputs[name].detach() for name in ("freq", "phase", "weight"))
+    still = torch.zeros_like(phase[:, :1])
+    made: list[Tensor] = []
+
+    @torch.no_grad()
+    def rotated() -> list[Tensor]:
+        if not made:
+            made.append(
+                ops.fourier_features(freq, still, inputs["y"], inputs["x"], dtype=weight.dtype)
+            )
+        matrices = rotate_weights(weight, phase)
+        return [
+            ops.modulated_linear(made[0], matrix.contiguous(), inputs["bias"], **options, impl=impl)
+            for matrix in matrices.unbind(1)
+        ]
+
+    return rotated
 
 
 def describe(size: dict[str, Any]) -> str:
@@ -159,22 +244,29 @@ def _original(
     return {}
 
 
-def _bytes(inputs: list[Tensor], grads: list[Tensor], out: Tensor, backward: bool) -> float:
+def _bytes(inputs: list[Tensor], grads: list[Tensor], out: Tensor, form: str) -> float:
     """Every input read and every output written once; backward, also all gradients."""
 
     def total(tensors: list[Tensor]) -> int:
         return sum(t.numel() * t.element_size() for t in tensors)
 
-    size = total(inputs) + total([out])
-    if backward:
-        size += total(inputs) + 2 * total([out]) + total(grads)
-    return float(size)
+    forward = total(inputs) + total([out])
+    gradients = total(inputs) + 2 * total([out]) + total(grads)  # the output tells the slope
+    return float({FORWARD: forward, BOTH: forward + gradients, GRADIENTS: gradients}[form])
 
 
 def _inr_cases(context: Context) -> Iterator[Case]:
     from digan.bench import inr_rows
 
-    for build in (inr_rows.clip_fitting, inr_rows.modulated_points):
+    # A CPU would take minutes for as many points.
+    points = 1 << (18 if context.device.type == "cuda" else 13)
+    scattered = functools.partial(inr_rows.scattered_points, points=points)
+    for build in (
+        inr_rows.clip_fitting,
+        functools.partial(inr_rows.clip_fitting, frequencies=128),
+        scattered,
+        inr_rows.modulated_points,
+    ):
         for backward in (False, True):
             case = Case("", {})
             for precision in context.options.precisions:

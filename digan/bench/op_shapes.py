@@ -1,7 +1,8 @@
 """The inputs of every op by its sizes: one definition for the tests' cases and the benchmark's.
 
 Sizes: B videos, T frames, H rows, W columns, F frequencies, I and O channels, R rank, N points,
-d coordinates; `rows` are the axes between the first and the last, `shape` is a whole shape.
+d coordinates; `rows` are the axes between the first and the last, `shape` is a whole shape; `skip`
+is False for a coord_linear without one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ INPUTS: dict[str, Callable[[dict[str, Any]], Shapes]] = {
         **_grid(s),
         "weight": (s["B"], s["O"], 2 * s["F"]),
         "bias": (s["O"],),
-        "skip": (s["B"], s["T"], s["H"] // 2, s["W"] // 2, s["O"]),
+        **(
+            {"skip": (s["B"], s["T"], s["H"] // 2, s["W"] // 2, s["O"])}
+            if s.get("skip", True)
+            else {}
+        ),
     },
     "bias_act": lambda s: {"x": s["shape"], "bias": (s["shape"][s.get("dim", 1)],)},
     "fir_resample": lambda s: {"x": s["shape"], "filter": s["filter"]},

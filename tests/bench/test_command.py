@@ -125,7 +125,7 @@ def test_every_op_has_its_rows(tmp_path):
     options = Options(preset="tiny", resolution=32, batch=4, precisions=("fp32", "bf16"))
     context = Context(options, torch.device("cpu"), tmp_path)
     seen = set()
-    for name, size, arguments in op_section.sizes(context):
+    for name, size, arguments in op_section.sizes(context) + op_section.tile_sizes(context):
         seen.add(name)
         inputs = op_section.make_inputs(name, size, torch.float32, context.device)
         assert list(inputs) == list(OPS[name].shapes(size))
@@ -138,7 +138,8 @@ def test_every_op_has_its_rows(tmp_path):
         for subject in case.providers
         if case.work[subject[1]][0][0] > 0
     }
-    assert {name for name, _ in providers} == {"CoordMLP", "nn.Sequential"}
+    kept = "nn.Sequential, features kept"
+    assert {name for name, _ in providers} == {"CoordMLP", "nn.Sequential", kept}
     assert inr_rows is not None
 
 
@@ -148,17 +149,34 @@ def test_reference_rows_of_one_op_agree(tmp_path):
 
     options = Options(preset="tiny", resolution=32, batch=4, providers=("reference",))
     context = Context(options, torch.device("cpu"), tmp_path)
-    name, size, arguments = next(s for s in op_section.sizes(context) if s[0] == "coord_linear")
-    for backward in (False, True):
-        case = op_section._case(context, name, size, arguments, backward)
+    found = [s for s in op_section.sizes(context) if s[0] == "coord_linear"]
+    for name, size, arguments in found:
+        check_agreement(context, name, size, arguments)
+    assert sorted("skip" in size for _, size, _ in found) == [False, True]
+
+
+def check_agreement(context, name, size, arguments) -> None:
+    import torch
+
+    work = {}
+    for form in op_section.FORMS:
+        case = op_section._case(context, name, size, arguments, form)
+        work[form] = case.work["fp32"][0]
+        # Without a skip the other way to compute it stands beside.
+        rotated = {"rotated"} if form == op_section.FORWARD and "skip" in size else set()
         assert set(case.providers) == {
             (provider, precision)
-            for provider in ("reference", "formula")
+            for provider in {"reference", "formula", *rotated}
             for precision in ("fp32", "bf16")
         }
         outputs = [case.providers[provider, "fp32"]() for provider in ("reference", "formula")]
-        pairs = zip(*outputs, strict=True) if backward else [outputs]
+        pairs = [outputs] if form == op_section.FORWARD else zip(*outputs, strict=True)
         for a, b in pairs:
             assert (a - b).norm() < 1e-5 * b.norm()
         assert case.work["fp32"][0][0] > 0
         assert case.work["bf16"][0][1] < case.work["fp32"][0][1]
+        if rotated:
+            frames = torch.cat(case.providers["rotated", "fp32"](), dim=1)
+            assert (frames - outputs[0]).norm() < 1e-5 * frames.norm()
+    forward, both, gradients = (work[form] for form in op_section.FORMS)
+    assert [sum(parts) for parts in zip(forward, gradients, strict=True)] == list(both)

@@ -9,7 +9,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from digan.bench import inr_rows
-from digan.bench.inr_rows import OURS, PLAIN, clip_fitting, many_images, modulated_points
+from digan.bench.inr_rows import (
+    OURS,
+    PLAIN,
+    clip_fitting,
+    many_images,
+    modulated_points,
+    scattered_points,
+)
 from digan.bench.plain_mlp import plain_layers
 from digan.ops import CoordMLP
 from tests.op_cases import relative_error
@@ -18,6 +25,10 @@ SMALL = {
     "siren": functools.partial(clip_fitting, frames=3, size=8, width=16, layers=2),
     "fourier": functools.partial(
         clip_fitting, frames=3, size=8, width=16, layers=2, frequencies=12
+    ),
+    "scattered": functools.partial(scattered_points, points=90, width=16, layers=2),
+    "scattered_fourier": functools.partial(
+        scattered_points, points=90, width=16, layers=2, frequencies=12
     ),
     "points": functools.partial(
         modulated_points, signals=3, points=20, width=16, layers=2, code_features=5
