@@ -51,10 +51,15 @@ def generator_layers(config: GeneratorConfig) -> list[LayerWork]:
 
 
 def generator_work(
-    config: GeneratorConfig, frames: int, itemsize: int
+    config: GeneratorConfig, frames: int, itemsize: int, passes: int = 1
 ) -> list[tuple[float, float]]:
-    """(flops, bytes) of every layer for some frames, for `Ceilings.floor`."""
+    """(flops, bytes) of every layer for some frames, for `Ceilings.floor`.
+
+    `passes`: 3 for a forward and a backward pass, which multiplies by the weights and by the
+    inputs, each time over the same activations.
+    """
     return [
         (float(layer.flops * frames), float(layer.numbers * frames * itemsize))
         for layer in generator_layers(config)
+        for _ in range(passes)
     ]

@@ -1,4 +1,4 @@
-"""Synthesis: frames of one video, the same weights and codes in every provider."""
+"""Synthesis, and the generator's share of a training step: the same weights in every provider."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from digan.nn import Generator
 from digan.synthesis import stream_frames
 
 FRAMES = (1, 16, 128, 256)
+# The path of the ops of each of our providers.
+PATHS = (("reference", None), ("fused", "fused"), ("compiled", "reference"))
 # The original holds all frames at once: what it took per frame of 128x128, measured.
 _ORIGINAL_BYTES_PER_PIXEL = 3.1e9 / (16 * 128 * 128)
 
@@ -47,6 +49,44 @@ def cases(context: Context) -> Iterator[Case]:
                 for name in context.options.precisions
             },
         )
+    yield training_case(context)
+
+
+def training_case(context: Context) -> Case:
+    """Codes to frames and gradients back to all parameters, for B videos of two frames."""
+    options, config = context.options, context.options.config().generator
+    return Case(
+        f"T=2 B={options.batch} {config.resolution}x{config.resolution} +backward",
+        {
+            (provider, precision): _step(context, precision, provider, impl)
+            for precision in options.precisions
+            for provider, impl in PATHS
+            if options.wants(provider)
+        },
+        unit="frames",
+        items=2 * options.batch,
+        work={
+            name: generator_work(config, 2 * options.batch, DTYPES[name].itemsize, passes=3)
+            for name in options.precisions
+        },
+    )
+
+
+def _step(context: Context, precision: str, provider: str, impl: Any) -> Callable[[], Any]:
+    options, device = context.options, context.device
+    network = _network(context, precision, impl).requires_grad_()
+    draw = torch.Generator().manual_seed(2)
+    dim, side = network.config.latent_dim, network.config.resolution
+    z, z_motion = torch.randn(2, options.batch, dim, generator=draw).to(device)
+    grid = SpaceTimeGrid(torch.rand(options.batch, 2, generator=draw).sort().values.to(device))
+    cotangent = torch.randn(options.batch, 2, side, side, 3, generator=draw).to(device)
+    render = torch.compile(network) if provider == "compiled" else network
+    parameters = list(network.parameters())
+
+    def step() -> Any:
+        return torch.autograd.grad(render(z, z_motion, grid), parameters, cotangent)
+
+    return step
 
 
 def makers(context: Context, frames: int) -> dict[Subject, Callable[[], Callable[[], Any]]]:
@@ -54,7 +94,7 @@ def makers(context: Context, frames: int) -> dict[Subject, Callable[[], Callable
     options, device = context.options, context.device
     found: dict[Subject, Callable[[], Callable[[], Any]]] = {}
     for precision in options.precisions:
-        for provider, impl in (("reference", None), ("fused", "fused"), ("compiled", "reference")):
+        for provider, impl in PATHS:
             if options.wants(provider):
                 found[provider, precision] = _ours(context, frames, precision, provider, impl)
     if context.original is not None and options.wants("original"):

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from digan import ops
-from digan.bench import inr_rows, op_section
+from digan.bench import generator_section, inr_rows, op_section
 from digan.bench.cases import Context, Options
 from digan.bench.command import run
+from digan.bench.counting import count_flops
 from digan.bench.rows import read_results
 from digan.errors import DiganError
 from tests.op_cases import OPS
@@ -180,3 +181,20 @@ def check_agreement(context, name, size, arguments) -> None:
             assert (frames - outputs[0]).norm() < 1e-5 * frames.norm()
     forward, both, gradients = (work[form] for form in op_section.FORMS)
     assert [sum(parts) for parts in zip(forward, gradients, strict=True)] == list(both)
+
+
+def test_the_generators_training_step_is_counted_and_agrees(tmp_path):
+    """Its floor is three passes over the layers; the providers give the same gradients."""
+    import torch
+
+    options = Options(preset="tiny", resolution=32, batch=4, precisions=("fp32",))
+    context = Context(options, torch.device("cpu"), tmp_path)
+    case = generator_section.training_case(context)
+    assert ("reference", "fp32") in case.providers
+    step = case.providers["reference", "fp32"]
+    counted = count_flops(step)
+    assert 0.9 * counted < sum(flops for flops, _ in case.work["fp32"]) <= counted
+    again = generator_section._step(context, "fp32", "reference", "reference")
+    for ours, theirs in zip(step(), again(), strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+    assert case.items == 8
