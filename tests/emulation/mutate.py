@@ -31,17 +31,17 @@ from pathlib import Path
 import torch
 
 from tests.emulation import build
-from tests.emulation.extra_cases import cases_for_mutants
+from tests.emulation.extra_cases import LARGE, cases_for_mutants
+from tests.emulation.linear_kinds import BF16, F16, F32, F64, KINDS, TF32_ERROR, TF32_WIDTH, Kind
 from tests.emulation.planting import Fault, plant
 from tests.emulation.survivors import reason_for
-from tests.op_cases import LOW, OPS, Case
-from tests.ops.checks import _KINKED, DISPATCHED, check_gradients
+from tests.op_cases import OPS, Case
+from tests.ops import checks
 
 CSRC = build.ROOT / "csrc"
 # Not a kernel's own: what the emulator replaces, or other tests try number by number.
 LEFT_OUT = {"platform.cuh", "ptx.cuh", "numbers.cuh"}
-WITH_TF32 = ("modulated_linear", "coord_linear")
-TF32_TOLERANCE = 2e-3  # 10 bits of fraction
+WIDTHS = dict(checks._KINK_WIDTH)
 CPU_SECONDS = 8  # of one trial, at least
 TIMES_LONGER = 5  # than the trial takes without a fault
 SECONDS = 900  # of all trials of a fault
@@ -165,39 +165,38 @@ def ops_of(file: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One case of an op, forward and backward, in one precision."""
+    """One case of an op, forward and backward, in one arithmetic."""
 
     op: str
     case: Case
-    dtype: torch.dtype
-    tf32: bool = False
+    kind: Kind
 
     def __str__(self) -> str:
-        precision = "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
-        return f"{self.op} {self.case.name} {precision}"
+        return f"{self.op} {self.case.name} {self.kind}"
 
     def run(self) -> None:
         """Raises where something is wrong."""
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
-        try:
-            tolerance = TF32_TOLERANCE if self.tf32 else None
-            check_gradients(OPS[self.op], self.case, self.dtype, DISPATCHED, tolerance=tolerance)
-        finally:
-            torch.set_float32_matmul_precision(before)
+        if self.kind.tf32:  # in a process that ends after the trials
+            checks._KINK_WIDTH[torch.float32] = TF32_WIDTH
+        else:
+            checks._KINK_WIDTH.update(WIDTHS)
+        tolerance = TF32_ERROR if self.kind.tf32 else None
+        with self.kind.allowed():
+            checks.check_gradients(
+                OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED, tolerance
+            )
 
 
 def trials_of(ops: Iterable[str]) -> list[Trial]:
+    """Cases of large tiles only where there are such tiles, in tensor cores' arithmetics."""
     found = []
     for name in ops:
-        for dtype in (torch.float32, *LOW, torch.float64):
-            found += [Trial(name, c, dtype) for c in cases_for_mutants(OPS[name], dtype)]
-        if name in WITH_TF32:
-            # At a kink, the rounding to TF32 decides the slope.
-            cases = cases_for_mutants(OPS[name], torch.bfloat16)
-            smooth = [c for c in cases if c.options.get("activation") not in _KINKED | {"sine"}]
-            smooth = [case for case in smooth if "clamp" not in case.options]
-            found += [Trial(name, case, torch.float32, tf32=True) for case in smooth]
+        for kind in KINDS if name in LARGE else (F32, F64, BF16, F16):
+            # A tolerance of tf32 is as wide as one of 16 bits.
+            dtype = torch.bfloat16 if kind.tf32 else kind.dtype
+            for case in cases_for_mutants(OPS[name], dtype):
+                if kind.has_tensor_cores or case not in LARGE.get(name, ()):
+                    found.append(Trial(name, case, kind))
     return found
 
 

@@ -284,7 +284,7 @@ def _begin_of_expression(code: str, end: int) -> int:
 def _is_smaller_or_larger(code: str, condition: _Place) -> bool:
     """`a < b ? a : b`, which is the same with `<=`."""
     plain = " ".join(code[condition.begin : condition.end].split())
-    branches = re.compile(r"\s\? +(.*?)\s+: (.*?)[;,]", re.S).match(code, condition.end)
+    branches = re.compile(r"\s\? +(.*?)\s+: (.*?)[;,)]", re.S).match(code, condition.end)
     sides = _COMPARISON.split(plain)
     if branches is None or len(sides) != 3:
         return False

@@ -21,6 +21,7 @@ class Survivor:
     line: str  # of the source, stripped
     what: str  # as `Fault` has it
     reason: str
+    alike: int = 0  # which of several alike lines of the file, from 1; 0 for all of them
 
 
 _SLOW_PATH = "a whole pack then goes number by number, to the same result"
@@ -30,6 +31,11 @@ _GUARDED = "the condition inside lets no number past the end through"
 _SAME_LANES = "shuffles over this set of distances still visit every lane once"
 _TWO_TILES = "a block has a second piece only beyond 2^31 blocks"
 _EMPTY_TURN = "one turn more that has nothing to do"
+_MASKED = "the number behind the last is masked by the condition inside"
+_ZEROS = "one slice more, of zeros: nothing of the reduced axis is left"
+_LAST_BIT = "one unit in the last place of a 16-bit number, below what a test can ask"
+_SAME_CHUNK = "only its chunk is used, and its neighbour lies in the same one"
+_END_OF_POINTERS = "one past an array of pointers: GCC leaves the address of an element out"
 
 SURVIVORS = (
     Survivor("bias_act.cu", "if (position + N <= walk.inner) {", "position + N < walk.inner",
@@ -74,23 +80,83 @@ SURVIVORS = (
              "a dimension beyond the last has zeros"),
     Survivor("fourier_features_backward.cu",
              "for (int offset = 16; offset > 0; offset /= 2) {", "16 + 1", _SAME_LANES),
+    Survivor("coord_linear_backward.cu", "const int odd = cell / 4 % 2;", "cell / 4 % 2 + 1",
+             "the four pixels of a cell are added in another order"),
+    Survivor("gemm/embedding.cuh", "const int f = chunk * kChunk<T>;", "chunk * kChunk<T> + 1",
+             _SAME_CHUNK),
+    Survivor("gemm/embedding.cuh", "const int place = f / 8 * kFeaturePeriod + f % 8;",
+             "f / 8 * kFeaturePeriod + f % 8 + 1", _SAME_CHUNK),
+    Survivor("gemm/epilogue.cuh", "for (int k = 0; k < Shape::kGroupsM; ++k) {",
+             "k <= Shape::kGroupsM", _GUARDED),
+    Survivor("gemm/epilogue.cuh", "for (int n = 0; n < kPiece; ++n) {", "n <= kPiece", _MASKED,
+             alike=2),
+    Survivor("gemm/fragments.cuh", "for (int step = 0; step < kSteps; ++step) {",
+             "step <= kSteps", _END_OF_POINTERS),
+    Survivor("gemm/fragments.cuh", "for (int j = 0; j < 4; ++j) {", "0 + 1",
+             "a number of four is truncated to TF32 and not rounded: both are within its error",
+             alike=2),
+    Survivor("gemm/main_loop.cuh", "for (int stage = 0; stage < kStages - 1; ++stage) {",
+             "stage <= kStages - 1", _GUARDED),
+    Survivor("gemm/operands.cuh", "for (int m = 0; m < kMatrices; ++m) {", "m <= kMatrices",
+             _GUARDED, alike=2),
+    Survivor("gemm/operands.cuh", "for (int m = 0; m < kMatrices; ++m) {", "m <= kMatrices",
+             _GUARDED, alike=4),
+    Survivor("gemm/phase_sums.cuh", "for (int offset = kLanes / 2; offset > 0; offset /= 2) {",
+             "kLanes / 2 + 1", _SAME_LANES),
+    Survivor("gemm/pixels.cuh", "for (int m = 0; m < kMatrices; ++m) {", "m <= kMatrices",
+             _END_OF_POINTERS),
+    Survivor("gemm/row_sums.cuh", "__syncthreads();", "no __syncthreads();",
+             "the kernels that call it have a barrier of their own behind it", alike=2),
+    Survivor("gemm/slope.cuh", "const uint32_t factor = both(narrow<T>(below));",
+             "both(narrow<T>(below)) + 1", _LAST_BIT),
+    Survivor("gemm/slope.cuh",
+             "const uint32_t held = sign_mask_x2(magnitude + (0x8000 * kOnes - limit));",
+             "magnitude + (0x8000 * kOnes - limit) + 1", _LAST_BIT),
+    Survivor("gemm/slope.cuh",
+             "const uint32_t nan = sign_mask_x2(magnitude + (0x7fff - kInfinity) * kOnes);",
+             "magnitude + (0x7fff - kInfinity) * kOnes + 1",
+             "infinity then counts as no number, and no clamped output is infinite"),
+    Survivor("gemm/slope.cuh",
+             "const uint32_t nan = sign_mask_x2(magnitude + (0x7fff - kInfinity) * kOnes);",
+             "sign_mask_x2(magnitude + (0x7fff - kInfinity) * kOnes) + 1",
+             "a gradient that is held to zero keeps its last bit, the smallest number there is"),
+    Survivor("modulated_linear.cu", "const int slices = slices_of<T>(layer.inputs);",
+             "slices_of<T>(layer.inputs) + 1", _ZEROS),
+    Survivor("modulated_linear_backward.cu",
+             "const int slices = at_most(slices_of<T>(layer.rows) - part * parts.slices, "
+             "parts.slices);",
+             "slices_of<T>(layer.rows) - part * parts.slices + 1", _ZEROS),
+    Survivor("modulated_linear_narrow.cu",
+             "const bool whole = extents.inputs <= Weights::kColumns;",
+             "extents.inputs < Weights::kColumns", "the weights are then staged for each tile"),
+    Survivor("modulated_linear_narrow.cu",
+             "for (int tile = static_cast<int>(blockIdx.x) - b * extents.blocks; "
+             "tile < extents.tiles;",
+             "tile <= extents.tiles", _EMPTY_TURN),
+    Survivor("modulated_linear_narrow.cu", "for (int r = 0; r < kRows; ++r) {", "r <= kRows",
+             _END_OF_POINTERS, alike=3),
+    Survivor("modulated_linear_narrow.cu",
+             "for (int base = 0; base < extents.inputs; base += Weights::kColumns) {",
+             "base <= extents.inputs", _EMPTY_TURN),
+    Survivor("modulated_linear_narrow.cu", "if (first >= extents.rows) {",
+             "first > extents.rows", "its rows stand on the last one and are not stored"),
 )  # fmt: skip
 
 
 def reason_for(fault: Fault, folder: Path) -> str | None:
     """Why a fault in the sources of `folder` may survive; None where nothing is known."""
-    line = _line(fault, folder)
-    for survivor in SURVIVORS:
-        if (survivor.file, survivor.line, survivor.what) == (fault.file, line, fault.what):
-            return survivor.reason
-    return None
+    return next((s.reason for s in SURVIVORS if _is(s, fault, folder)), None)
 
 
 def stale(faults: Iterable[Fault], folder: Path) -> list[Survivor]:
     """The entries that belong to none of these faults: their source has changed."""
-    known = {(f.file, _line(f, folder), f.what) for f in faults}
-    return [s for s in SURVIVORS if (s.file, s.line, s.what) not in known]
+    known = list(faults)
+    return [s for s in SURVIVORS if not any(_is(s, fault, folder) for fault in known)]
 
 
-def _line(fault: Fault, folder: Path) -> str:
-    return (folder / fault.file).read_text().splitlines()[fault.line - 1].strip()
+def _is(survivor: Survivor, fault: Fault, folder: Path) -> bool:
+    if (survivor.file, survivor.what) != (fault.file, fault.what):
+        return False
+    lines = [line.strip() for line in (folder / fault.file).read_text().splitlines()]
+    alike = lines[: fault.line].count(survivor.line)
+    return lines[fault.line - 1] == survivor.line and survivor.alike in (0, alike)

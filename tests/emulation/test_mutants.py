@@ -110,6 +110,8 @@ def test_choices_are_places():
     """Of the smaller of two, `<=` is the same; a number is never a constant."""
     at_most = [("choice", "not (x < most)"), ("value", "x < most ? x : most + 1")]
     assert planted(["return x < most ? x : most;"]) == at_most
+    found = planted(["int n = (left < kMost ? left : kMost) / kWidth;"])
+    assert [kind for kind, _ in found] == ["choice", "index"]
     assert planted(["base_.copy(stage, k, sloped_ ? 2 : 1);"]) == [("choice", "not (sloped_)")]
     found = planted(["to = i < count ? a : T(0);", "z = z > 0 ? z : 0;", "v = kIsA ? a : b;"])
     assert found == [("choice", "not (i < count)"), ("choice", "i <= count"),
