@@ -314,7 +314,7 @@ MODULATED_LINEAR = Op(
         _case("parts_of_rows", LRELU, B=1, I=16, O=8, rows=(10, 103)),
         _case("parts_of_rows_unaligned", CLAMPED, B=2, I=9, O=7, rows=(550,)),
         # The form for few outputs: more inputs than a block has weights, or pieces of a row.
-        _case("one_output", LRELU, B=2, I=24, O=1, rows=(129,)),
+        _case("one_output", LRELU, B=1, I=1040, O=1, rows=(129,)),
         _case("two_outputs_long_rows", {"activation": "relu"}, B=1, I=1031, O=2, rows=(5, 3)),
         _case("three_outputs_long_rows", {"activation": "gelu"}, B=2, I=1048, O=3, rows=(17,)),
         _case("four_outputs_long_rows", CLAMPED, B=1, I=2064, O=4, rows=(18,), absent=("bias",)),
