@@ -140,6 +140,10 @@ SURVIVORS = (
              "base <= extents.inputs", _EMPTY_TURN),
     Survivor("modulated_linear_narrow.cu", "if (first >= extents.rows) {",
              "first > extents.rows", "its rows stand on the last one and are not stored"),
+    Survivor("modulated_linear_narrow_backward.cu", "for (int o = 0; o < kMostOutputs; ++o) {",
+             "o <= kMostOutputs", _GUARDED),
+    Survivor("modulated_linear_narrow_backward.cu",
+             "for (int tile = 0; tile < rows; tile += kTileRows) {", "tile <= rows", _EMPTY_TURN),
 )  # fmt: skip
 
 

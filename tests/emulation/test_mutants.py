@@ -273,10 +273,14 @@ def test_the_explained_survivors_are_faults_of_the_sources():
 @pytest.mark.slow
 @pytest.mark.soak
 def test_faults_in_the_kernels_are_caught(soak):
-    """A fixed sample of one file's; in a soak those of all files, a few of which change nothing."""
+    """A fixed sample of one kernel's and of the loop that all matrix products share.
+
+    In a soak those of all files, a few of which change nothing.
+    """
     if not soak:
-        planted, caught, said = _try("--files", "factorized_modulation.cu", "--sample", "6")
-        assert planted == caught == 6, said
+        for file in ("factorized_modulation.cu", "gemm/main_loop.cuh"):
+            planted, caught, said = _try("--files", file, "--sample", "6")
+            assert planted == caught == 6, said
         return
     planted, caught, said = _try()
     assert caught >= 0.95 * planted > 100, said
