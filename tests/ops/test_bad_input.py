@@ -147,11 +147,17 @@ def test_overlapping_cotangents(op, backend):
 def kernel_calls(op: Op) -> dict[str, object]:
     """A schema call that the kernels serve, by argument."""
     _, inputs = plain(op)
+    if op.name == "modulated_linear":
+        inputs["x"] = inputs["x"].flatten(1, -2)
+    layer = {"activation": "lrelu", "alpha": 0.2, "gain": 1.0, "clamp": None,
+             "keep_pre_activation": False, "tf32": False}  # fmt: skip
     more = {
         "bias_act": {"activation": "lrelu", "alpha": 0.2, "gain": 1.0, "clamp": None, "dim": 1},
         "factorized_modulation": {"demodulate": True},
         "fir_resample": {"up": [1, 1], "down": [1, 1], "padding": [2, 1, 2, 1],
                          "flip_filter": False, "gain": 1.0},
+        "coord_linear": layer,
+        "modulated_linear": layer,
     }.get(op.name, {"dtype": torch.float32})  # fmt: skip
     return {**inputs, **more}
 
@@ -185,6 +191,24 @@ REFUSED = [
     ("fourier_features_at", {"coords": torch.ones(3, 5, 2)},
      "coords must be [2, 5, 2], got [3, 5, 2]"),
     ("fourier_features_at", {"freq": torch.ones(2, 8, 5)}, "freq must be [B, F, d] with d of"),
+    ("modulated_linear", {"activation": "mish"}, "activation must be a name of digan.ops, got"),
+    ("modulated_linear", {"clamp": 0.0}, "clamp must be positive or None, got 0"),
+    ("modulated_linear", {"x": torch.ones(2, 6)}, "x must have 3 axes, got [2, 6]"),
+    ("modulated_linear", {"weight": torch.ones(2, 7, 5)},
+     "weight must be [2, 7, 6], got [2, 7, 5]"),
+    ("modulated_linear", {"weight": torch.ones(2, 7, 6).double()}, "weight must be Float, got"),
+    ("modulated_linear", {"bias": torch.ones(6)}, "bias must be [7], got [6]"),
+    ("coord_linear", {"activation": "mish"}, "activation must be a name of digan.ops, got"),
+    ("coord_linear", {"phase": torch.ones(3, 3, 8)}, "phase must be [2, 3, 8], got [3, 3, 8]"),
+    ("coord_linear", {"weight": torch.ones(2, 7, 15)},
+     "weight must be [2, 7, 16], got [2, 7, 15]"),
+    ("coord_linear", {"weight": torch.ones(2, 7, 16).int()}, "weight must be float64, float32,"),
+    ("coord_linear", {"freq": torch.ones(2, 8, 2).half()},
+     "coord_linear: freq must be float64 or float32, got Half"),
+    ("coord_linear", {"bias": torch.ones(6)}, "bias must be [7], got [6]"),
+    ("coord_linear", {"skip": torch.ones(2, 3, 2, 3, 6)},
+     "skip must be [2, 3, 2, 3, 7], got [2, 3, 2, 3, 6]"),
+    ("coord_linear", {"y": torch.ones(3)}, "a grid with skip must have even sides, got 3 x 6"),
 ]  # fmt: skip
 
 
