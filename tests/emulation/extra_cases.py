@@ -83,6 +83,8 @@ LARGER = {
     "bias_act": (
         Case("planes", {"shape": (3, 5, 37, 31)}, LRELU),
         Case("rows", {"shape": (700, 24)}, CLAMPED),
+        # Its output does not tell the slope.
+        Case("relu_negative_gain", {"shape": (3, 8)}, {"activation": "relu", "gain": -0.8}),
         Case("many_channels", {"shape": (30, 1096)}, LRELU),
         Case("odd_rows", {"shape": (301, 37)}, LRELU),
         Case("channels_last", {"shape": (2, 40, 13, 17)}, CLAMPED, layout="channels_last"),
