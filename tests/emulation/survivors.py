@@ -144,6 +144,19 @@ SURVIVORS = (
              "o <= kMostOutputs", _GUARDED),
     Survivor("modulated_linear_narrow_backward.cu",
              "for (int tile = 0; tile < rows; tile += kTileRows) {", "tile <= rows", _EMPTY_TURN),
+    Survivor("gemm/embedding.cuh",
+             "const typename Table::Place place(at_most(thread / Table::kChunks, "
+             "Table::kRows - 1));",
+             "Table::kRows - 1 + 1", "threads beyond the last row copy nothing"),
+    Survivor("gemm/embedding.cuh",
+             "const typename Table::Place place(at_most(row(i), Table::kRows - 1));",
+             "Table::kRows - 1 + 1", "threads beyond the last row copy nothing"),
+    Survivor("fir_resample.cu",
+             "return shifted == narrow ? narrow / static_cast<int>(b) : shifted / b;",
+             "not (shifted == narrow)",
+             "small numbers divide alike in 64 bits; others belong to images of 2^31 pixels"),
+    Survivor("fir_resample.cu", "for (int i = thread; i < table.size(); i += kThreads) {",
+             "kThreads + 1", "a tile's table has no more taps than a block has threads"),
 )  # fmt: skip
 
 
