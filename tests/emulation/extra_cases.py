@@ -96,6 +96,8 @@ LARGER = {
     ),
     "fir_resample": (
         Case("the_largest_tile", {"shape": (1, 1, 80, 80), "filter": (8,)}, {"down": 2}),
+        # More taps than a block has threads, and no more than its table.
+        Case("many_taps", {"shape": (1, 1, 34, 34), "filter": (17, 18)}, low=False),
     ),
     "factorized_modulation": (Case("many_rows", {"B": 3, "O": 130, "I": 72, "R": 10}),),
     "fourier_features": (
