@@ -38,8 +38,8 @@ _SAME_CHUNK = "only its chunk is used, and its neighbour lies in the same one"
 _END_OF_POINTERS = "one past an array of pointers: GCC leaves the address of an element out"
 
 SURVIVORS = (
-    Survivor("activation.cuh", "z[i] = !clamps ? y : y > bound ? bound : y < -bound ? -bound : y;", "y >= bound",
-             "a number at the bound is the bound"),
+    Survivor("activation.cuh", "z[i] = !clamps ? y : y > bound ? bound : y < -bound ? -bound : y;",
+             "y >= bound", "a number at the bound is the bound"),
     Survivor("bias_act.cu", "if (position + N <= walk.inner) {", "position + N < walk.inner",
              "a pack that ends with its plane then looks up its one bias N times"),
     Survivor("bias_act.cu", "if (at >= walk.count) {", "at > walk.count", _NOTHING_LEFT),
