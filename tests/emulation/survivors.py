@@ -153,6 +153,8 @@ SURVIVORS = (
     Survivor("gemm/embedding.cuh",
              "const typename Table::Place place(at_most(row(i), Table::kRows - 1));",
              "Table::kRows - 1 + 1", "threads beyond the last row copy nothing"),
+    Survivor("gemm/embedding.cuh", "for (int i = 0; i < kCopies; ++i) {", "i <= kCopies", _GUARDED,
+             alike=2),
     Survivor("fir_resample.cu",
              "return shifted == narrow ? narrow / static_cast<int>(b) : shifted / b;",
              "not (shifted == narrow)",
