@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.conftest import SOAK
 from tests.emulation.extra_cases import LARGE, LARGER
 from tests.emulation.linear_bytes import LARGE as LARGE_TILE
 from tests.emulation.linear_bytes import SMALL as SMALL_TILE
@@ -40,12 +41,12 @@ KERNELS = {
 
 
 def large_runs():
+    """In float16 only the first of them, but in a soak: its kernels are bfloat16's."""
     for name, cases in LARGE.items():
         for case in cases:
             for kind in TENSOR_CORES:
-                soak = kind is F16 and not case.name.startswith("large")
-                marks = pytest.mark.soak if soak else ()
-                yield pytest.param(OPS[name], case, kind, marks=marks, id=f"{name}-{case}-{kind}")
+                if SOAK or kind is not F16 or case.name.startswith("large"):
+                    yield pytest.param(OPS[name], case, kind, id=f"{name}-{case}-{kind}")
 
 
 def kernel_of(record):
@@ -63,11 +64,10 @@ def threads_of(launches):
 # ---------------------------------------------------------------- large tiles
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("op", "case", "kind"), list(large_runs()))
-def test_large_tiles(op, case, kind, request, soak):
+def test_large_tiles(op, case, kind):
     """Right, in the tiles that the case is for, with the bytes and instructions calculated."""
-    if request.node.get_closest_marker("soak") and not soak:
-        pytest.skip("the same kernels in another type of 16 bits: soak only")
     calls = check_right(op, case, kind)
     assert [d for call in calls for d in call.differences()] == []
     kernels = KERNELS[op.name]
