@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from digan import ops
 from digan.grid import SpaceTimeGrid
 from digan.nn import Generator
+from tests.cuda_graphs import captured
 from tests.nn.test_kernels import EVEN, TIMES, pair, smooth
 from tests.nn.tiny import noise
 from tests.op_cases import relative_error
@@ -94,16 +95,8 @@ def test_generator_in_a_graph(dtype, monkeypatch):
     monkeypatch.setenv("DIGAN_OPS", "fused")
     truth, network = pair(EVEN, dtype)
     work, exact = Work(on_device(network, "cuda"), "cuda"), Work(truth, "cpu")
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        work.copy_in(0)
-        for _ in range(3):
-            work.run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = work.run()
+    work.copy_in(0)
+    graph, results = captured(work.run)
     for seed in (2, 4):
         for tensor in results:
             tensor.fill_(float("nan"))

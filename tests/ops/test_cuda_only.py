@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from digan import ops
+from tests.cuda_graphs import captured
 from tests.op_cases import OPS, Case, Inputs, Op, generator_of, laid_out, make_inputs, to_float64
 from tests.ops import checks
 from tests.ops.test_contract import CAST
@@ -228,15 +229,7 @@ def test_in_a_graph(op, case, dtype):
     need_kernels(op)
     work = Work(op, case, dtype, "cuda", "fused")
     work.copy_in(*work.fresh("warm")[:2])
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            work.run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = work.run()
+    graph, results = captured(work.run)
     check_replay(work, results, graph.replay)
 
 
