@@ -26,13 +26,10 @@ template <class T>
 struct CoordLayer {
   AxisTables<Wide<T>> tables;
   Global<const T> weight;
-  Global<const Wide<T>> bias;
   Global<const T> skip;
-  Global<T> out, pre_activation;
+  LayerOutput<T> output;
   GridExtent grid;
-  int outputs;
-  bool whole_features, whole_outputs;
-  Pointwise pointwise;
+  bool whole_features;
 };
 
 template <class T, class Shape, bool kWhole>
@@ -45,7 +42,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
   using Rectangle = gemm::Rectangle<Shape::kM>;
   DIGAN_SHARED_DYNAMIC(T, shared);
   const GridExtent& grid = layer.grid;
-  const PixelTile<Shape> tile(grid, (layer.outputs + Shape::kN - 1) / Shape::kN);
+  const PixelTile<Shape> tile(grid, (layer.output.columns + Shape::kN - 1) / Shape::kN);
   const int features = 2 * layer.tables.frequencies;
 
   Sums<Math, Shape> sums = {};
@@ -53,45 +50,36 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
     constexpr bool kWhole = decltype(whole)::value;
     EmbeddingRows<T, Shape, kWhole> a(layer.tables, grid, tile);
     WeightRows<T, Shape, kWhole> b(
-        {layer.weight + tile.frame / grid.frames * layer.outputs * features}, features,
-        StraightRows{tile.n, layer.outputs}, PairedColumns<kDepth<T>>{layer.tables.frequencies});
+        {layer.weight + tile.frame / grid.frames * layer.output.columns * features}, features,
+        StraightRows{tile.n, layer.output.columns},
+        PairedColumns<kDepth<T>>{layer.tables.frequencies});
     main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(features));
   });
 
   __syncthreads();
-  const Epilogue<T> epilogue(layer.pointwise);
+  const Epilogue<T> epilogue(layer.output.pointwise);
   for_each_piece<Math, Shape>(
       sums, view_as<Wide<T>>(shared), [&](int m, int n, Wide<T>(&values)[kPiece]) {
         const int h = tile.h + m / Rectangle::kWidth, w = tile.w + m % Rectangle::kWidth;
         const int column = tile.n + n;
-        if (h >= grid.height || w >= grid.width || column >= layer.outputs) {
+        if (h >= grid.height || w >= grid.width || column >= layer.output.columns) {
           return;
         }
-        const int count = at_most(layer.outputs - column, kPiece);
-        const int64_t pixel = tile.frame * grid.pixels() + (h * grid.width + w);
-        const int64_t at = pixel * layer.outputs + column;
-        if (layer.bias) {
-#pragma unroll
-          for (int i = 0; i < kPiece; ++i) {
-            values[i] += i < count ? layer.bias[column + i] : Wide<T>(0);
-          }
-        }
+        layer.output.add_bias(column, values);
         if (layer.skip) {
           const int half_width = grid.width / 2;
           const int64_t cell =
               tile.frame * (grid.height / 2) * half_width + (h / 2 * half_width + w / 2);
           Wide<T> low[kPiece];
-          load_piece(layer.skip + (cell * layer.outputs + column), count, layer.whole_outputs, low);
+          load_piece(layer.skip + (cell * layer.output.columns + column),
+                     at_most(layer.output.columns - column, kPiece), layer.output.whole, low);
 #pragma unroll
           for (int i = 0; i < kPiece; ++i) {
             values[i] += low[i];
           }
         }
-        if (layer.pre_activation) {
-          store_piece(layer.pre_activation + at, count, layer.whole_outputs, values);
-        }
-        epilogue.apply(values);
-        store_piece(layer.out + at, count, layer.whole_outputs, values);
+        layer.output.store(tile.frame * grid.pixels() + (h * grid.width + w), column, epilogue,
+                           values);
       });
 }
 
@@ -117,7 +105,7 @@ cudaError_t launch_coord_linear(const CoordLinearArguments& a, cudaStream_t stre
       a.outputs % kPiece == 0 &&
       lies_in_chunks(a.grid.number, a.outputs, a.out, a.pre_activation, a.skip);
   const bool large =
-      has_large(a.grid.number, a.tf32) && whole_features && extent.fills_card<LargeTile>(a.outputs);
+      has_large(a.grid.number, a.tf32) && whole_features && extent.is_large<LargeTile>(a.outputs);
   return with_math<LargeTile>(a.grid.number, a.tf32, large, [&](auto math, auto shape) {
     using Math = decltype(math);
     using Shape = decltype(shape);
@@ -125,17 +113,18 @@ cudaError_t launch_coord_linear(const CoordLinearArguments& a, cudaStream_t stre
     constexpr int kBytes =
         shared_bytes<Math, Shape, EmbeddingRows<T, Shape, true>, WeightRows<T, Shape, true>>(
             Staging<Math, Shape>::kBytes);
+    const LayerOutput<T> output{static_cast<const Wide<T>*>(a.bias),
+                                static_cast<T*>(a.out),
+                                static_cast<T*>(a.pre_activation),
+                                static_cast<int>(a.outputs),
+                                whole_outputs,
+                                a.pointwise};
     const CoordLayer<T> layer{extent.tables<Wide<T>>(a.grid),
                               static_cast<const T*>(a.weight),
-                              static_cast<const Wide<T>*>(a.bias),
                               static_cast<const T*>(a.skip),
-                              static_cast<T*>(a.out),
-                              static_cast<T*>(a.pre_activation),
+                              output,
                               extent.grid,
-                              static_cast<int>(a.outputs),
-                              whole_features,
-                              whole_outputs,
-                              a.pointwise};
+                              whole_features};
     return DIGAN_LAUNCH_SHARED((coord_linear_kernel<Math, Shape>),
                                static_cast<unsigned>(extent.blocks<Shape>(a.outputs)),
                                Shape::kThreads, kBytes, stream, layer);

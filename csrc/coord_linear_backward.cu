@@ -14,13 +14,11 @@
 // columns of the tables. Bytes: grad and out for every kN features twice, the weights from L2,
 // dweight or its parts, dskip once, and the parts of phase_sums.cuh.
 
-#include <type_traits>
-
+#include "angle_sums.cuh"
 #include "fourier_features_axes.h"
 #include "gemm/coord_extent.cuh"
 #include "gemm/phase_sums.cuh"
 #include "gemm/row_sums.cuh"
-#include "sums.cuh"
 
 namespace digan {
 namespace gemm {
@@ -168,29 +166,23 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
 template <class T, class Shape, bool kWhole, bool kClamps, bool kSums>
 using GradientColumns =
-    Sloped<KeptColumns<T, Shape, Shape::kM, PixelSlices<T>, StraightColumns, kWhole, 2>,
+    Sloped<KeptColumns<T, Shape, Shape::kM, PixelWalk<T>, StraightColumns, kWhole, 2>,
            kClamps,
            kSums>;
 
 template <class Math, class Shape>
 __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
     coord_linear_dweight_kernel(CoordLayerGradient<typename Math::Number> layer,
-                                RowParts parts,
-                                Global<typename Math::Number> dweight,
-                                Global<Wide<typename Math::Number>> weight_parts,
-                                Global<Wide<typename Math::Number>> bias_parts) {
+                                RowSums<typename Math::Number> to) {
   using T = typename Math::Number;
   DIGAN_SHARED_DYNAMIC(T, shared);
   const GridExtent& grid = layer.grid;
   const PairedColumns<kFeaturePeriod> features{layer.tables.frequencies};
-  // Its batch is a part of a video.
   const TilePlace<Shape> place(layer.outputs, feature_tiles<Shape>(features.extent) * Shape::kN);
-  const int64_t video = place.batch / parts.count;
-  const int part = static_cast<int>(place.batch % parts.count);
-  const PixelSlices<T> pixels(grid, part * parts.slices);
-  const int slices = at_most(PixelSlices<T>::count(grid) - part * parts.slices, parts.slices);
+  const int64_t video = to.parts.video(place.batch);
+  const int slices = to.parts.left(place.batch, PixelSlices<T>::count(grid));
   const int64_t numbers_before = video * grid.frames * grid.pixels() * layer.outputs;
-  const bool sums_bias = bias_parts && place.n == 0;
+  const bool sums_bias = to.bias_parts && place.n == 0;
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole_slices, [&](auto whole) {
@@ -198,19 +190,21 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
       with_flag<Shape>(sums_bias, [&](auto summed) {
         constexpr bool kWhole = decltype(whole)::value, kClamps = decltype(clamps)::value,
                        kSums = decltype(summed)::value;
+        PixelSlices<T> pixels(grid, to.parts.first(place.batch), slices);
         GradientColumns<T, Shape, kWhole, kClamps, kSums> a(
             {{layer.grad + numbers_before, layer.out + numbers_before},
              layer.outputs,
-             pixels,
+             PixelWalk<T>{pixels},
              StraightColumns{layer.outputs},
              place.m},
             Slope<T, kClamps>(layer.pointwise), static_cast<bool>(layer.out));
-        EmbeddingColumns<T, Shape, kWhole> b(layer.tables, pixels, video * grid.frames, place.n);
+        EmbeddingColumns<T, Shape, kWhole> b(layer.tables, grid, pixels, video * grid.frames,
+                                             place.n);
         main_loop<Math, Shape>(sums, a, b, shared, slices);
         if (sums_bias) {
           __syncthreads();
           store_row_sums<Shape>(
-              a, view_as<Wide<T>>(shared), bias_parts + (place.batch * layer.outputs + place.m),
+              a, view_as<Wide<T>>(shared), to.bias_parts + (place.batch * layer.outputs + place.m),
               layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
         }
       });
@@ -226,18 +220,10 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
         if (row >= layer.outputs || count <= 0) {
           return;
         }
-#pragma unroll
-        for (int i = 0; i < kPiece; ++i) {
-          values[i] *= gain;
-        }
+        scale(values, gain);
         const int64_t at =
             (place.batch * layer.outputs + row) * (2 * features.extent) + features.at(place.n + n);
-        const bool whole = layer.whole_slices;
-        if (parts.count > 1) {
-          store_piece(weight_parts + at, count, whole, values);
-        } else {
-          store_piece(dweight + at, count, whole, values);
-        }
+        to.store(at, count, layer.whole_slices, values);
       });
 }
 
@@ -273,7 +259,7 @@ Plan plan_of(const CoordLinearBackwardArguments& a) {
   plan.whole = plan.whole_outputs && extent.frequencies > 0 && extent.frequencies % kPiece == 0 &&
                is_aligned(a.weight);
   const bool has = has_large(a.grid.number, a.tf32);
-  plan.large_dphase = has && plan.whole && extent.fills_card<LargeTile>(2 * extent.frequencies);
+  plan.large_dphase = has && plan.whole && extent.is_large<LargeTile>(2 * extent.frequencies);
   plan.large_dweight = has && plan.whole && is_large<MediumTile>(dweight_extent(a));
   const int64_t blocks = plan.large_dweight ? dweight_extent(a).blocks<MediumTile>()
                                             : dweight_extent(a).blocks<SmallTile>();
@@ -284,41 +270,16 @@ Plan plan_of(const CoordLinearBackwardArguments& a) {
   return plan;
 }
 
-// Tiles of features and rectangles of a frame, which decide the number of partial sums.
-struct PhaseParts {
-  int64_t rows, columns, tiles_n;
-
-  PhaseParts(const CoordExtent& extent, bool large) {
-    const auto set = [&](auto shape) {
-      using Shape = decltype(shape);
-      rows = ceil_div(extent.height, Rectangle<Shape::kM>::kHeight);
-      columns = ceil_div(extent.width, Rectangle<Shape::kM>::kWidth);
-      tiles_n = feature_tiles<Shape>(static_cast<int>(extent.frequencies));
-    };
-    large ? set(LargeTile()) : set(SmallTile());
+// Partial sums by the tiles of features and the rectangles of a frame; none without frequencies.
+template <class Shape>
+AngleParts angle_parts(const CoordExtent& extent) {
+  if (extent.frequencies == 0) {
+    return {};
   }
-};
-
-template <class W>
-cudaError_t sum_phase_parts(const CoordLinearBackwardArguments& a,
-                            const PhaseParts& parts,
-                            bool any,
-                            cudaStream_t stream) {
-  const int64_t B = a.grid.videos, T = a.grid.frames, F = a.grid.frequencies;
-  const int64_t frequency_parts = any ? parts.rows * parts.columns : 0;
-  const int64_t y_parts = any ? B * T * parts.columns * parts.tiles_n : 0;
-  const int64_t x_parts = any ? B * T * parts.rows * parts.tiles_n : 0;
-  W* const dfreq = static_cast<W*>(a.dfreq);
-  W* const dfreq_y = B * F > 0 ? dfreq + 1 : dfreq;
-  const SumTask<W, W> tasks[] = {
-      {static_cast<const W*>(a.phase_parts), static_cast<W*>(a.dphase), B * T, frequency_parts, F,
-       F, 1},
-      {static_cast<const W*>(a.freq_x_parts), dfreq, B, T * frequency_parts, F, 2 * F, 2},
-      {static_cast<const W*>(a.freq_y_parts), dfreq_y, B, T * frequency_parts, F, 2 * F, 2},
-      {static_cast<const W*>(a.y_parts), static_cast<W*>(a.dy), 1, y_parts, a.grid.height, 0, 1},
-      {static_cast<const W*>(a.x_parts), static_cast<W*>(a.dx), 1, x_parts, a.grid.width, 0, 1},
-  };
-  return sum_parts(tasks, stream);
+  const int64_t rows = ceil_div(extent.height, Rectangle<Shape::kM>::kHeight);
+  const int64_t columns = ceil_div(extent.width, Rectangle<Shape::kM>::kWidth);
+  const int64_t tiles_n = feature_tiles<Shape>(static_cast<int>(extent.frequencies));
+  return {rows * columns, extent.frames() * columns * tiles_n, extent.frames() * rows * tiles_n};
 }
 
 }  // namespace
@@ -328,15 +289,16 @@ CoordLinearBackwardSizes coord_linear_backward_sizes(const CoordLinearBackwardAr
   using namespace gemm;
   const Plan plan = plan_of(a);
   const CoordExtent extent(a);
-  const PhaseParts parts(extent, plan.large_dphase);
+  const AngleParts parts =
+      plan.large_dphase ? angle_parts<LargeTile>(extent) : angle_parts<SmallTile>(extent);
   CoordLinearBackwardSizes sizes;
   sizes.weight_parts = plan.parts.count > 1
                            ? a.grid.videos * plan.parts.count * a.outputs * 2 * extent.frequencies
                            : 0;
   sizes.bias_parts = a.dbias != nullptr ? a.grid.videos * plan.parts.count * a.outputs : 0;
-  sizes.frequency_parts = extent.frames() * parts.rows * parts.columns * extent.frequencies;
-  sizes.y_parts = extent.frames() * parts.columns * parts.tiles_n * extent.height;
-  sizes.x_parts = extent.frames() * parts.rows * parts.tiles_n * extent.width;
+  sizes.frequency_parts = extent.frames() * parts.frequencies * extent.frequencies;
+  sizes.y_parts = parts.y * extent.height;
+  sizes.x_parts = parts.x * extent.width;
   return sizes;
 }
 
@@ -393,8 +355,8 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
             return launched;
           }
         }
-        return sum_phase_parts<W>(a, PhaseParts(extent, plan.large_dphase),
-                                  blocks > 0 && extent.frequencies > 0, stream);
+        const AngleParts parts = blocks > 0 ? angle_parts<Shape>(extent) : AngleParts();
+        return sum_angle_parts<W>(a, a.grid, parts, stream);
       });
   if (error != cudaSuccess) {
     return error;
@@ -404,7 +366,6 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
         using Math = decltype(math);
         using Shape = decltype(shape);
         using T = typename Math::Number;
-        using W = Wide<T>;
         const int64_t blocks =
             any_pixels ? dweight_extent(a).blocks<Shape>() * plan.parts.count : 0;
         if (blocks > 0) {
@@ -413,16 +374,13 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
                            EmbeddingColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
           const cudaError_t launched = DIGAN_LAUNCH_SHARED(
               (coord_linear_dweight_kernel<Math, Shape>), static_cast<unsigned>(blocks),
-              Shape::kThreads, kBytes, stream, layer_of(T()), plan.parts,
-              static_cast<T*>(a.dweight), static_cast<W*>(a.weight_parts),
-              static_cast<W*>(a.dbias != nullptr ? a.bias_parts : nullptr));
+              Shape::kThreads, kBytes, stream, layer_of(T()), row_sums_to<T>(a, plan.parts));
           if (launched != cudaSuccess) {
             return launched;
           }
         }
-        return sum_row_parts<T>(a.grid.videos, blocks > 0 ? plan.parts.count : 0, a.outputs,
-                                2 * extent.frequencies, a.weight_parts, a.dweight, a.bias_parts,
-                                a.dbias, stream);
+        return sum_row_parts<T>(a, {a.grid.videos, a.outputs, 2 * extent.frequencies},
+                                blocks > 0 ? plan.parts.count : 0, stream);
       });
 }
 

@@ -15,10 +15,10 @@
 // Rejected: writing dtheta summed over columns and over rows and reducing those (a tenth more
 // bytes, two more kernels).
 
+#include "angle_sums.cuh"
 #include "fourier_features.h"
 #include "fourier_features_axes.h"
 #include "fourier_features_sums.cuh"
-#include "sums.cuh"
 
 namespace digan {
 namespace {
@@ -276,21 +276,14 @@ cudaError_t launch_fourier_features_backward(const FourierFeaturesBackwardArgume
         return error;
       }
     }
-    // Nothing to add where the grid is empty: the gradients are zeros then.
-    const int64_t B = grid.videos, T = grid.frames, F = grid.frequencies;
-    const int64_t parts = cut.blocks > 0 ? cut.row_blocks * cut.column_blocks : 0;
-    const int64_t y_parts = cut.blocks > 0 ? B * T * cut.y_slots : 0;
-    const int64_t x_parts = cut.blocks > 0 ? B * T * cut.row_blocks * cut.frequencies.tiles : 0;
-    S* const dfreq = static_cast<S*>(a.dfreq);
-    S* const dfreq_y = B * F > 0 ? dfreq + 1 : dfreq;
-    const SumTask<S, S> tasks[] = {
-        {static_cast<const S*>(a.phase_parts), static_cast<S*>(a.dphase), B * T, parts, F, F, 1},
-        {static_cast<const S*>(a.freq_x_parts), dfreq, B, T * parts, F, 2 * F, 2},
-        {static_cast<const S*>(a.freq_y_parts), dfreq_y, B, T * parts, F, 2 * F, 2},
-        {static_cast<const S*>(a.y_parts), static_cast<S*>(a.dy), 1, y_parts, grid.height, 0, 1},
-        {static_cast<const S*>(a.x_parts), static_cast<S*>(a.dx), 1, x_parts, grid.width, 0, 1},
-    };
-    return sum_parts(tasks, stream);
+    AngleParts parts;
+    if (cut.blocks > 0) {
+      const int64_t frames = grid.videos * grid.frames;
+      parts.frequencies = cut.row_blocks * cut.column_blocks;
+      parts.y = frames * cut.y_slots;
+      parts.x = frames * cut.row_blocks * cut.frequencies.tiles;
+    }
+    return sum_angle_parts<S>(a, a, parts, stream);
   });
 }
 

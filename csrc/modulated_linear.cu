@@ -19,11 +19,9 @@ namespace {
 template <class T>
 struct Layer {
   Global<const T> x, weight;
-  Global<const Wide<T>> bias;
-  Global<T> out, pre_activation;
-  int rows, inputs, outputs;
-  bool whole_inputs, whole_outputs;
-  Pointwise pointwise;
+  LayerOutput<T> output;
+  int rows, inputs;
+  bool whole_inputs;
 };
 
 template <class T, class Shape, int kExtent, bool kWhole>
@@ -34,7 +32,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
     modulated_linear_kernel(Layer<typename Math::Number> layer) {
   using T = typename Math::Number;
   DIGAN_SHARED_DYNAMIC(T, shared);
-  const TilePlace<Shape> place(layer.rows, layer.outputs);
+  const TilePlace<Shape> place(layer.rows, layer.output.columns);
   const int slices = slices_of<T>(layer.inputs);
 
   Sums<Math, Shape> sums = {};
@@ -45,32 +43,20 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
                                            layer.inputs, StraightRows{place.m, layer.rows},
                                            columns);
     Operand<T, Shape, Shape::kN, kWhole> b(
-        {layer.weight + place.batch * layer.outputs * layer.inputs}, layer.inputs,
-        StraightRows{place.n, layer.outputs}, columns);
+        {layer.weight + place.batch * layer.output.columns * layer.inputs}, layer.inputs,
+        StraightRows{place.n, layer.output.columns}, columns);
     main_loop<Math, Shape>(sums, a, b, shared, slices);
   });
 
   __syncthreads();
-  const Epilogue<T> epilogue(layer.pointwise);
+  const Epilogue<T> epilogue(layer.output.pointwise);
   for_each_piece<Math, Shape>(
       sums, view_as<Wide<T>>(shared), [&](int m, int n, Wide<T>(&values)[kPiece]) {
         const int row = place.m + m, column = place.n + n;
-        if (row >= layer.rows || column >= layer.outputs) {
-          return;
+        if (row < layer.rows && column < layer.output.columns) {
+          layer.output.add_bias(column, values);
+          layer.output.store(place.batch * layer.rows + row, column, epilogue, values);
         }
-        const int count = at_most(layer.outputs - column, kPiece);
-        const int64_t at = (place.batch * layer.rows + row) * layer.outputs + column;
-        if (layer.bias) {
-#pragma unroll
-          for (int i = 0; i < kPiece; ++i) {
-            values[i] += i < count ? layer.bias[column + i] : Wide<T>(0);
-          }
-        }
-        if (layer.pre_activation) {
-          store_piece(layer.pre_activation + at, count, layer.whole_outputs, values);
-        }
-        epilogue.apply(values);
-        store_piece(layer.out + at, count, layer.whole_outputs, values);
       });
 }
 
@@ -86,7 +72,8 @@ cudaError_t launch_modulated_linear(const ModulatedLinearArguments& a, cudaStrea
   const bool whole_inputs = lies_in_chunks(a.number, a.inputs, a.x, a.weight);
   const bool whole_outputs =
       a.outputs % kPiece == 0 && lies_in_chunks(a.number, a.outputs, a.out, a.pre_activation);
-  const bool large = has_large(a.number, a.tf32) && whole_inputs && fills_card<LargeTile>(extent);
+  const bool large = has_large(a.number, a.tf32) && whole_inputs && is_large<LargeTile>(extent) &&
+                     fills_card(extent.blocks<LargeTile>());
   return with_math<LargeTile>(a.number, a.tf32, large, [&](auto math, auto shape) {
     using Math = decltype(math);
     using Shape = decltype(shape);
@@ -98,17 +85,14 @@ cudaError_t launch_modulated_linear(const ModulatedLinearArguments& a, cudaStrea
     constexpr int kBytes =
         shared_bytes<Math, Shape, Operand<T, Shape, Shape::kM, true>,
                      Operand<T, Shape, Shape::kN, true>>(Staging<Math, Shape>::kBytes);
-    const Layer<T> layer{static_cast<const T*>(a.x),
-                         static_cast<const T*>(a.weight),
-                         static_cast<const Wide<T>*>(a.bias),
-                         static_cast<T*>(a.out),
-                         static_cast<T*>(a.pre_activation),
-                         static_cast<int>(a.rows),
-                         static_cast<int>(a.inputs),
-                         static_cast<int>(a.outputs),
-                         whole_inputs,
-                         whole_outputs,
-                         a.pointwise};
+    const LayerOutput<T> output{static_cast<const Wide<T>*>(a.bias),
+                                static_cast<T*>(a.out),
+                                static_cast<T*>(a.pre_activation),
+                                static_cast<int>(a.outputs),
+                                whole_outputs,
+                                a.pointwise};
+    const Layer<T> layer{static_cast<const T*>(a.x), static_cast<const T*>(a.weight), output,
+                         static_cast<int>(a.rows),   static_cast<int>(a.inputs),      whole_inputs};
     return DIGAN_LAUNCH_SHARED((modulated_linear_kernel<Math, Shape>),
                                static_cast<unsigned>(blocks), Shape::kThreads, kBytes, stream,
                                layer);

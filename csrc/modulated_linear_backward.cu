@@ -20,7 +20,6 @@
 #include "gemm/problem.cuh"
 #include "gemm/row_sums.cuh"
 #include "modulated_linear.h"
-#include "sums.cuh"
 
 namespace digan {
 namespace gemm {
@@ -77,10 +76,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
         if (row >= layer.rows || column >= layer.inputs) {
           return;
         }
-#pragma unroll
-        for (int i = 0; i < kPiece; ++i) {
-          values[i] *= gain;
-        }
+        scale(values, gain);
         store_piece(dx + ((rows_before + row) * layer.inputs + column),
                     at_most(layer.inputs - column, kPiece), layer.whole_result, values);
       });
@@ -99,18 +95,15 @@ using InputColumns = KeptColumns<T, Shape, Shape::kN, ReducedRows<T>, StraightCo
 template <class Math, class Shape>
 __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
     modulated_linear_dweight_kernel(LayerGradient<typename Math::Number> layer,
-                                    RowParts parts,
-                                    Global<typename Math::Number> dweight,
-                                    Global<Wide<typename Math::Number>> weight_parts,
-                                    Global<Wide<typename Math::Number>> bias_parts) {
+                                    RowSums<typename Math::Number> to) {
   using T = typename Math::Number;
   DIGAN_SHARED_DYNAMIC(T, shared);
-  const TilePlace<Shape> place(layer.outputs, layer.inputs);  // its batch is a part of a video
-  const int64_t rows_before = place.batch / parts.count * layer.rows;
-  const int part = static_cast<int>(place.batch % parts.count);
-  const ReducedRows<T> rows{part * parts.slices * kDepth<T>, layer.rows};
-  const int slices = at_most(slices_of<T>(layer.rows) - part * parts.slices, parts.slices);
-  const bool sums_bias = bias_parts && place.n == 0;
+  const TilePlace<Shape> place(layer.outputs, layer.inputs);
+  const int64_t rows_before = to.parts.video(place.batch) * layer.rows;
+  const int first = to.parts.first(place.batch);
+  const int slices = to.parts.left(place.batch, slices_of<T>(layer.rows));
+  const ReducedRows<T> rows{first * kDepth<T>, at_most((first + slices) * kDepth<T>, layer.rows)};
+  const bool sums_bias = to.bias_parts && place.n == 0;
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole, [&](auto whole) {
@@ -132,7 +125,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
         if (sums_bias) {
           __syncthreads();
           store_row_sums<Shape>(
-              a, view_as<Wide<T>>(shared), bias_parts + (place.batch * layer.outputs + place.m),
+              a, view_as<Wide<T>>(shared), to.bias_parts + (place.batch * layer.outputs + place.m),
               layer.outputs - place.m, static_cast<Wide<T>>(layer.pointwise.gain));
         }
       });
@@ -147,17 +140,9 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
         if (row >= layer.outputs || column >= layer.inputs) {
           return;
         }
-#pragma unroll
-        for (int i = 0; i < kPiece; ++i) {
-          values[i] *= gain;
-        }
+        scale(values, gain);
         const int64_t at = (place.batch * layer.outputs + row) * layer.inputs + column;
-        const int count = at_most(layer.inputs - column, kPiece);
-        if (parts.count > 1) {
-          store_piece(weight_parts + at, count, layer.whole_result, values);
-        } else {
-          store_piece(dweight + at, count, layer.whole_result, values);
-        }
+        to.store(at, at_most(layer.inputs - column, kPiece), layer.whole_result, values);
       });
 }
 
@@ -182,7 +167,8 @@ Plan plan_of(const ModulatedLinearBackwardArguments& a) {
   plan.whole_dx = whole_grad && lies_in_chunks(a.number, a.inputs, a.weight);
   plan.whole_dweight = whole_grad && lies_in_chunks(a.number, a.inputs, a.x);
   const bool has = has_large(a.number, a.tf32);
-  plan.large_dx = has && plan.whole_dx && fills_card<LargeTile>(dx_extent(a));
+  plan.large_dx = has && plan.whole_dx && is_large<LargeTile>(dx_extent(a)) &&
+                  fills_card(dx_extent(a).blocks<LargeTile>());
   plan.large_dweight = has && plan.whole_dweight && is_large<LargeTile>(dweight_extent(a));
   const int64_t blocks = plan.large_dweight ? dweight_extent(a).blocks<LargeTile>()
                                             : dweight_extent(a).blocks<SmallTile>();
@@ -248,24 +234,22 @@ cudaError_t launch_modulated_linear_backward(const ModulatedLinearBackwardArgume
     using Math = decltype(math);
     using Shape = decltype(shape);
     using T = typename Math::Number;
-    using W = Wide<T>;
     const int64_t blocks = a.rows > 0 ? dweight_extent(a).blocks<Shape>() * plan.parts.count : 0;
     if (blocks > 0) {
       constexpr int kBytes =
           shared_bytes<Math, Shape, GradientColumns<T, Shape, true, true, true>,
                        InputColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
-      const cudaError_t launched = DIGAN_LAUNCH_SHARED(
-          (modulated_linear_dweight_kernel<Math, Shape>), static_cast<unsigned>(blocks),
-          Shape::kThreads, kBytes, stream,
-          layer_of(T(), plan.whole_dweight, a.dweight, a.weight_parts), plan.parts,
-          static_cast<T*>(a.dweight), static_cast<W*>(a.weight_parts),
-          static_cast<W*>(a.dbias != nullptr ? a.bias_parts : nullptr));
+      const cudaError_t launched =
+          DIGAN_LAUNCH_SHARED((modulated_linear_dweight_kernel<Math, Shape>),
+                              static_cast<unsigned>(blocks), Shape::kThreads, kBytes, stream,
+                              layer_of(T(), plan.whole_dweight, a.dweight, a.weight_parts),
+                              row_sums_to<T>(a, plan.parts));
       if (launched != cudaSuccess) {
         return launched;
       }
     }
-    return sum_row_parts<T>(a.videos, blocks > 0 ? plan.parts.count : 0, a.outputs, a.inputs,
-                            a.weight_parts, a.dweight, a.bias_parts, a.dbias, stream);
+    return sum_row_parts<T>(a, {a.videos, a.outputs, a.inputs}, blocks > 0 ? plan.parts.count : 0,
+                            stream);
   });
 }
 

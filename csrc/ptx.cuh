@@ -16,6 +16,16 @@
 
 #include "platform.cuh"
 
+namespace digan {
+
+// Half by half, `above` where `ones` is 1 and `below` where it is 0; both halves of either are
+// alike. Sums stay within their halves, whatever the sign of the difference.
+__device__ __forceinline__ uint32_t choose_x2(uint32_t ones, uint32_t above, uint32_t below) {
+  return ones * ((above & 0xffff) - (below & 0xffff)) + below;
+}
+
+}  // namespace digan
+
 #ifdef DIGAN_EMULATED
 #include "async_copy.h"
 #include "tensor_cores.h"
@@ -111,6 +121,34 @@ __device__ __forceinline__ uint32_t sign_mask_x2(uint32_t x) {
   // Each byte of the result is the sign (8) of byte 1 or 3.
   asm("prmt.b32 %0, %1, %1, 0xbb99;" : "=r"(result) : "r"(x));
   return result;
+}
+
+// Half by half, `above` where x is greater than zero, else (NaN too) `below`.
+__device__ __forceinline__ uint32_t where_positive_f16x2(uint32_t x,
+                                                         uint32_t above,
+                                                         uint32_t below) {
+  uint32_t mask;
+  asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(x), "r"(0u));
+  return (above & mask) | (below & ~mask);
+}
+
+// The same of bfloat16, where both halves of `above` are alike and both of `below`: cards before
+// 9.0 compare no pairs of it. The emulator goes their way.
+__device__ __forceinline__ uint32_t where_positive_bf16x2(uint32_t x,
+                                                          uint32_t above,
+                                                          uint32_t below) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t mask;
+  asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(x), "r"(0u));
+  return (above & mask) | (below & ~mask);
+#else
+  // x between 0 and the smallest number there is, whose bits are 1.
+  uint32_t ones;
+  asm("{.reg .b32 t; max.bf16x2 t, %1, %2; min.bf16x2 %0, t, %3;}"
+      : "=r"(ones)
+      : "r"(x), "r"(0u), "r"(0x00010001u));
+  return choose_x2(ones, above, below);
+#endif
 }
 
 // ---------------------------------------------------------------- cp.async

@@ -30,9 +30,9 @@ struct CoordExtent {
     return frames() * Rectangle<Shape::kM>::count(grid) * ceil_div(columns, Shape::kN);
   }
   template <class Shape>
-  bool fills_card(int64_t columns) const {
-    return columns * 2 > Shape::kN && grid.pixels() * 2 > Shape::kM &&
-           blocks<Shape>(columns) * 4 >= static_cast<int64_t>(multiprocessors()) * 3;
+  bool is_large(int64_t columns) const {
+    return gemm::is_large<Shape>({frames(), grid.pixels(), columns}) &&
+           fills_card(blocks<Shape>(columns));
   }
 
   // Whether a video's pixels, its features and the blocks can be counted by an int.

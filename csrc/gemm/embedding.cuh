@@ -162,9 +162,13 @@ class EmbeddingColumns {
   static_assert(kDepth<T> * kFrequencies / kChunk<T> == Shape::kThreads,
                 "a thread makes one chunk of sines and one of cosines");
 
+  // Of the slices that `pixels` stands on, which go on with the other operand's walk over them.
   // `frame` is the first of the video, among those of all; `first` the tile's first feature.
-  __device__ __forceinline__
-  EmbeddingColumns(const AxisTables<W>& tables, const Pixels& pixels, int64_t frame, int first)
+  __device__ __forceinline__ EmbeddingColumns(const AxisTables<W>& tables,
+                                              const GridExtent& grid,
+                                              const PixelSlices<T>& pixels,
+                                              int64_t frame,
+                                              int first)
       : pixels_(pixels), frequencies_(tables.frequencies) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
@@ -173,27 +177,24 @@ class EmbeddingColumns {
       is_row_[i] = place.is_row;
       at_[i] = place.at;
       left_[i] = tables.frequencies - f;
-      table_[i] = place.table(tables, frame * pixels.grid.height,
-                              frame / pixels.grid.frames * pixels.grid.width) +
-                  f;
+      table_[i] = place.table(tables, frame * grid.height, frame / grid.frames * grid.width) + f;
     }
   }
 
   __device__ __forceinline__ void copy(Shared<T> stage) const {
     const auto table = view_as<W>(stage + Slice::kNumbers);
-    const GridExtent& grid = pixels_.grid;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       if (row(i) < Table::kRows) {
-        const int index =
-            is_row_[i] ? pixels_.t * grid.height + at_most(pixels_.h + at_[i], grid.height - 1)
-                       : at_most(pixels_.w + at_[i], grid.width - 1);
+        const int first = is_row_[i] ? pixels_.row() : pixels_.column();
+        const int count = is_row_[i] ? pixels_.rows() : pixels_.columns();
         copy_chunk<kWhole>(table + Table::offset(row(i), chunk(i)),
-                           table_[i] + static_cast<int64_t>(index) * frequencies_, left_[i]);
+                           table_[i] + rows_of(first + at_most(at_[i], count - 1), frequencies_),
+                           pixels_.any() ? left_[i] : 0);
       }
     }
   }
-  __device__ __forceinline__ void advance() { pixels_.advance(); }
+  __device__ __forceinline__ void advance() {}
 
   __device__ __forceinline__ void prepare(Shared<T> stage) const {
     const int pixel = static_cast<int>(threadIdx.x) % kDepth<T>;
@@ -220,7 +221,7 @@ class EmbeddingColumns {
     return (static_cast<int>(threadIdx.x) + copy * Shape::kThreads) % Table::kChunks;
   }
 
-  Pixels pixels_;
+  const Pixels& pixels_;
   int frequencies_;
   Global<const W> table_[kCopies];  // where the thread's frequencies begin
   bool is_row_[kCopies];

@@ -8,7 +8,9 @@
 
 #pragma once
 
+#include "activation.cuh"
 #include "gemm/main_loop.cuh"
+#include "gemm/maps.cuh"
 #include "widen.cuh"
 
 namespace digan::gemm {
@@ -118,5 +120,49 @@ __device__ __forceinline__ void store_piece(Global<T> to,
     }
   }
 }
+
+// ---------------------------------------------------------------- layers
+
+template <class W>
+__device__ __forceinline__ void scale(W (&values)[kPiece], W factor) {
+#pragma unroll
+  for (int n = 0; n < kPiece; ++n) {
+    values[n] *= factor;
+  }
+}
+
+// What becomes of a layer's products.
+template <class T>
+struct LayerOutput {
+  Global<const Wide<T>> bias;     // [O], may be null
+  Global<T> out, pre_activation;  // the latter null where nobody wants it
+  int columns;                    // O
+  bool whole;                     // rows lie in whole chunks
+  Pointwise pointwise;
+
+  __device__ __forceinline__ void add_bias(int column, Wide<T> (&values)[kPiece]) const {
+    if (bias) {
+      const int count = at_most(columns - column, kPiece);
+#pragma unroll
+      for (int n = 0; n < kPiece; ++n) {
+        values[n] += n < count ? bias[column + n] : Wide<T>(0);
+      }
+    }
+  }
+
+  // Pre-activations of the output's row `row`; they become outputs.
+  __device__ __forceinline__ void store(int64_t row,
+                                        int column,
+                                        const Epilogue<T>& epilogue,
+                                        Wide<T> (&values)[kPiece]) const {
+    const int64_t at = row * columns + column;
+    const int count = at_most(columns - column, kPiece);
+    if (pre_activation) {
+      store_piece(pre_activation + at, count, whole, values);
+    }
+    epilogue.apply(values);
+    store_piece(out + at, count, whole, values);
+  }
+};
 
 }  // namespace digan::gemm

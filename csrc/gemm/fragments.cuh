@@ -19,6 +19,7 @@ namespace digan::gemm {
 template <class T>
 struct TensorCores {
   using Number = T;
+  static constexpr bool kIsPlain = false;
   static constexpr int kStep = 2 * kChunk<T>;
   static constexpr int kSteps = kDepth<T> / kStep;
   struct A {
@@ -114,8 +115,8 @@ struct TensorCores {
     static constexpr int kLoads = kIsA ? kGroups : kGroups / 2;  // of 16 of the kept axis
     static constexpr int kRow = Slice::kChunks * kChunk<T>;
     static constexpr int kPlaces = !kMatrices ? 2 * kLoads : Slice::kReducedInner ? kSteps : kLoads;
-    // Loads a whole row of chunks apart, or rows that swizzle alike, lie a
-    // constant from one another, which becomes part of the instruction.
+    // Loads a whole row of chunks apart, or rows that swizzle alike, lie a constant from one
+    // another, which becomes part of the instruction.
     Shared<const T> at_[kPlaces];
   };
 };
@@ -123,6 +124,7 @@ struct TensorCores {
 template <class T>
 struct Plain {
   using Number = T;
+  static constexpr bool kIsPlain = true;
   static constexpr int kStep = kChunk<T>;
   static constexpr int kSteps = kDepth<T> / kStep;
   struct A {

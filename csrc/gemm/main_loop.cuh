@@ -12,7 +12,9 @@
 //   Slice                       how its slice lies in shared memory
 //   kNumbers                    of shared memory it needs a stage, the slice first
 //   kPrepares                   whether prepare() does anything
-//   copy(stage), advance()      start the asynchronous copies of a slice; go on to the next
+//   copy(stage), advance()      start the asynchronous copies of a slice; go on to the next. The
+//                               slices behind the last are zeros, for which nothing is read: the
+//                               loop asks for some, and so has no condition
 //   prepare(stage)              finishes a slice: every thread's copies are visible to all
 //   use(stage, k)               looks at the finished slice k while it is multiplied
 
@@ -82,57 +84,60 @@ __device__ __forceinline__ void main_loop(
   using Ring = Ring<Math, Shape, A, B>;
   constexpr int kStages = Ring::kStages;
   constexpr int kAhead = Ring::kPrepares ? 1 : 0;
+  if (slices <= 0) {
+    return;  // empty operands may have no memory, not even to point to
+  }
   const WarpProduct<Math, Shape, typename A::Slice, typename B::Slice> product(
       shared, shared + A::kNumbers);
 
-  const auto copy = [&](int k, int stage) {
-    if (k < slices) {
-      a.copy(shared + stage * Ring::kNumbers);
-      b.copy(shared + (stage * Ring::kNumbers + A::kNumbers));
-    }
+  const auto copy = [&](int stage) {
+    a.copy(shared + stage * Ring::kNumbers);
+    b.copy(shared + (stage * Ring::kNumbers + A::kNumbers));
     a.advance();
     b.advance();
     cp_async_commit();
   };
-  const auto prepare = [&](int k, int stage) {
-    if (Ring::kPrepares && k < slices) {
-      a.prepare(shared + stage * Ring::kNumbers);
-      b.prepare(shared + (stage * Ring::kNumbers + A::kNumbers));
-    }
+  const auto prepare = [&](int stage) {
+    a.prepare(shared + stage * Ring::kNumbers);
+    b.prepare(shared + (stage * Ring::kNumbers + A::kNumbers));
   };
 
 #pragma unroll
   for (int k = 0; k < kStages - 1; ++k) {
-    copy(k, k);
+    copy(k);
   }
   if (Ring::kPrepares) {
     cp_async_wait<kStages - 2>();
     __syncthreads();
-    prepare(0, 0);
+    prepare(0);
   }
   const auto step = [&](int k, int stage) {
     cp_async_wait<kStages - 2 - kAhead>();
     // Slice k is finished and seen by all; nobody multiplies slice k - 1 any more.
     __syncthreads();
-    copy(k + kStages - 1, (stage + kStages - 1) % kStages);
-    prepare(k + 1, (stage + 1) % kStages);
+    copy((stage + kStages - 1) % kStages);
+    prepare((stage + 1) % kStages);
     a.use(shared + stage * Ring::kNumbers, k);
     product.add(sums, stage * Ring::kNumbers);
   };
-  // Rounds of the ring, unrolled so that a stage's place is part of every instruction.
+  // Rounds of the ring. Beside tensor cores they are unrolled, so that a stage's place is part of
+  // every instruction; the many of plain products hide what finding it costs.
+  constexpr int kUnrolled = Math::kIsPlain ? 1 : kStages;
   int k = 0;
   for (; k + kStages <= slices; k += kStages) {
-#pragma unroll
+#pragma unroll kUnrolled
     for (int stage = 0; stage < kStages; ++stage) {
       step(k + stage, stage);
     }
   }
-#pragma unroll
+#pragma unroll kUnrolled
   for (int stage = 0; stage < kStages - 1; ++stage) {
     if (k + stage < slices) {
       step(k + stage, stage);
     }
   }
+  // The zeros behind the last slice, too, before an epilogue takes their place.
+  cp_async_wait<0>();
 }
 
 }  // namespace digan::gemm

@@ -15,6 +15,11 @@ __device__ __forceinline__ int at_most(int x, int most) {
   return x < most ? x : most;
 }
 
+// Numbers before a row, neither factor negative: without signs it is one instruction, not four.
+__device__ __forceinline__ int64_t rows_of(int rows, int pitch) {
+  return static_cast<int64_t>(uint64_t{static_cast<uint32_t>(rows)} * static_cast<uint32_t>(pitch));
+}
+
 // ---------------------------------------------------------------- columns
 //
 // extent       columns of memory, or frequencies
@@ -61,7 +66,6 @@ struct StraightRows {
 };
 
 // ---------------------------------------------------------------- reduced rows
-
 //
 // Walk<Share, kMatrices> stands on one slice after the other, the first one first. It is made of
 // the rows, the numbers of a row, and where the thread's column of each matrix begins.
@@ -80,36 +84,31 @@ struct ReducedRows {
     __device__ __forceinline__ Walk(const ReducedRows& rows,
                                     int pitch,
                                     const Global<const T> (&columns)[kMatrices])
-        : left_(rows.extent - rows.first - Share::row(0)), step_(int64_t{kDepth<T>} * pitch) {
+        : left_(rows.extent - rows.first - Share::row(0)), pitch_(pitch) {
 #pragma unroll
       for (int m = 0; m < kMatrices; ++m) {
-#pragma unroll
-        for (int i = 0; i < Share::kCopies; ++i) {
-          next_[m][i] = columns[m] + static_cast<int64_t>(rows.first + Share::row(i)) * pitch;
-        }
+        next_[m] = columns[m] + static_cast<int64_t>(rows.first + Share::row(0)) * pitch;
       }
     }
     __device__ __forceinline__ bool has(int copy) const {
       return left_ > copy * Share::kRowsAtOnce;
     }
+    // A multiplication by a constant: less to hold and to move than a pointer for every copy.
     __device__ __forceinline__ Global<const T> from(int m, int copy) const {
-      return next_[m][copy];
+      return next_[m] + int64_t{pitch_} * (copy * Share::kRowsAtOnce);
     }
     __device__ __forceinline__ void advance() {
       left_ -= kDepth<T>;
 #pragma unroll
       for (int m = 0; m < kMatrices; ++m) {
-#pragma unroll
-        for (int i = 0; i < Share::kCopies; ++i) {
-          next_[m][i] += step_;
-        }
+        next_[m] += int64_t{pitch_} * kDepth<T>;
       }
     }
 
    private:
-    Global<const T> next_[kMatrices][Share::kCopies];
-    int left_;  // rows from the thread's first one on
-    int64_t step_;
+    Global<const T> next_[kMatrices];  // of the thread's first row
+    int left_;                         // rows from that one on
+    int pitch_;
   };
 };
 

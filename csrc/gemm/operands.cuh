@@ -199,22 +199,18 @@ class Sloped {
   __device__ __forceinline__ void advance() { base_.advance(); }
 
   __device__ __forceinline__ void prepare(Shared<T> stage) {
-    if (!kSums && !sloped_) {
-      return;
-    }
+    if (sloped_) {
 #pragma unroll
-    for (int i = 0; i < Share::kCopies; ++i) {
-      const Shared<T> at = stage + Share::offset(i);
-      Vec16<T> chunk = load16(at);
-      if (sloped_) {
-        chunk = slope_(chunk, load16(at + Slice::kNumbers));
+      for (int i = 0; i < Share::kCopies; ++i) {
+        const Shared<T> at = stage + Share::offset(i);
+        const Vec16<T> chunk = slope_(load16(at), load16(at + Slice::kNumbers));
         store16(at, chunk);
+        add(chunk);
       }
-      if (kSums) {
+    } else if (kSums) {
 #pragma unroll
-        for (int j = 0; j < kChunk<T>; ++j) {
-          sum_[j] += widen(chunk.v[j]);
-        }
+      for (int i = 0; i < Share::kCopies; ++i) {
+        add(load16(stage + Share::offset(i)));
       }
     }
   }
@@ -225,6 +221,15 @@ class Sloped {
   __device__ __forceinline__ Wide<T> sum(int j) const { return sum_[j]; }
 
  private:
+  __device__ __forceinline__ void add(const Vec16<T>& chunk) {
+    if (kSums) {
+#pragma unroll
+      for (int j = 0; j < kChunk<T>; ++j) {
+        sum_[j] += widen(chunk.v[j]);
+      }
+    }
+  }
+
   Base base_;
   Slope<T, kClamps> slope_;
   bool sloped_;

@@ -67,68 +67,85 @@ struct PixelRows {
   }
 };
 
-// The pixels of a video as a reduced axis: slices are rectangles 8 pixels wide, which stand one
-// after the other along x, then y, then time.
+// Pixels of a video as a reduced axis: slices are rectangles 8 pixels wide, which stand one after
+// the other along x, then y, then time. Behind the last of them there are no pixels.
 template <class T>
-struct PixelSlices {
+class PixelSlices {
+ public:
   static constexpr int kWidth = 8, kHeight = kDepth<T> / kWidth;
-  GridExtent grid;
-  int t, h, w;
 
   __host__ __device__ static int count(const GridExtent& grid) {
     return grid.frames * ((grid.height + kHeight - 1) / kHeight) *
            ((grid.width + kWidth - 1) / kWidth);
   }
-  __device__ __forceinline__ PixelSlices(const GridExtent& grid, int slice) : grid(grid) {
+  __device__ __forceinline__ PixelSlices(const GridExtent& grid, int slice, int slices)
+      : left_(slices), height_(grid.height), width_(grid.width) {
     const int columns = (grid.width + kWidth - 1) / kWidth;
     const int rows = (grid.height + kHeight - 1) / kHeight;
-    t = slice / (columns * rows);
-    h = slice / columns % rows * kHeight;
-    w = slice % columns * kWidth;
+    h_ = slice / columns % rows * kHeight;
+    w_ = slice % columns * kWidth;
+    row_ = slice / (columns * rows) * grid.height + h_;
   }
   __device__ __forceinline__ void advance() {
-    w += kWidth;
-    if (w >= grid.width) {
-      w = 0;
-      h += kHeight;
-      if (h >= grid.height) {
-        h = 0;
-        ++t;
-      }
-    }
+    // Choices and no branches, which the unrolled main loop would be cut at.
+    const bool wraps = w_ + kWidth >= width_;
+    const bool ends = h_ + kHeight >= height_;  // the frame, where it wraps
+    row_ += !wraps ? 0 : ends ? height_ - h_ : kHeight;
+    h_ = !wraps ? h_ : ends ? 0 : h_ + kHeight;
+    w_ = wraps ? 0 : w_ + kWidth;
+    --left_;
   }
 
-  // As maps.cuh has it for rows of a matrix.
+  // Where the slice begins: a row of all frames' and a column, and how many there are of each.
+  __device__ __forceinline__ int row() const { return row_; }
+  __device__ __forceinline__ int column() const { return w_; }
+  __device__ __forceinline__ int rows() const { return height_ - h_; }
+  __device__ __forceinline__ int columns() const { return width_ - w_; }
+  __device__ __forceinline__ int width() const { return width_; }
+  __device__ __forceinline__ bool any() const { return left_ > 0; }
+
+ private:
+  int row_, h_, w_;
+  int left_;  // slices
+  int height_, width_;
+};
+
+// As maps.cuh has it for rows of a matrix: of the slices that `slices` stands on, which go on with
+// the walk.
+template <class T>
+struct PixelWalk {
+  PixelSlices<T>& slices;
+
   template <class Share, int kMatrices>
   class Walk {
    public:
-    __device__ __forceinline__ Walk(const PixelSlices& slices,
+    __device__ __forceinline__ Walk(const PixelWalk& pixels,
                                     int pitch,
                                     const Global<const T> (&columns)[kMatrices])
-        : slices_(slices), pitch_(pitch) {
+        : slices_(pixels.slices), pitch_(pitch) {
 #pragma unroll
       for (int m = 0; m < kMatrices; ++m) {
         columns_[m] = columns[m];
       }
     }
     __device__ __forceinline__ bool has(int copy) const {
-      return row(copy) < slices_.grid.height && column(copy) < slices_.grid.width;
+      return slices_.any() && row(copy) < slices_.rows() && column(copy) < slices_.columns();
     }
     __device__ __forceinline__ Global<const T> from(int m, int copy) const {
-      const int pixel =
-          (slices_.t * slices_.grid.height + row(copy)) * slices_.grid.width + column(copy);
-      return columns_[m] + static_cast<int64_t>(has(copy) ? pixel : 0) * pitch_;
+      const int first = slices_.row() * slices_.width() + slices_.column();
+      return columns_[m] + rows_of(first + (row(copy) * slices_.width() + column(copy)), pitch_);
     }
     __device__ __forceinline__ void advance() { slices_.advance(); }
 
    private:
-    __device__ __forceinline__ int row(int copy) const {
-      return slices_.h + Share::row(copy) / kWidth;
+    // Within the slice.
+    __device__ __forceinline__ static int row(int copy) {
+      return Share::row(copy) / PixelSlices<T>::kWidth;
     }
-    __device__ __forceinline__ int column(int copy) const {
-      return slices_.w + Share::row(copy) % kWidth;
+    __device__ __forceinline__ static int column(int copy) {
+      return Share::row(copy) % PixelSlices<T>::kWidth;
     }
-    PixelSlices slices_;
+    PixelSlices<T>& slices_;
     int pitch_;
     Global<const T> columns_[kMatrices];
   };

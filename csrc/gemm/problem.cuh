@@ -44,10 +44,8 @@ template <class Shape>
 bool is_large(const Extent& extent) {
   return extent.n * 2 > Shape::kN && extent.m * 2 > Shape::kM;
 }
-template <class Shape>
-bool fills_card(const Extent& extent) {
-  return is_large<Shape>(extent) &&
-         extent.blocks<Shape>() * 4 >= static_cast<int64_t>(multiprocessors()) * 3;
+inline bool fills_card(int64_t blocks) {
+  return blocks * 4 >= static_cast<int64_t>(multiprocessors()) * 3;
 }
 
 // Whether there are large tiles for the numbers: the plain forms have none, as their threads load
@@ -116,7 +114,7 @@ __host__ __device__ __forceinline__ int slices_of(int extent) {
 
 // Blocks of a multiprocessor that the registers of a kernel are to allow.
 template <class Math, class Shape>
-constexpr int kResident = std::is_same_v<Math, Plain<typename Math::Number>> ? 2 : Shape::kBlocks;
+constexpr int kResident = Math::kIsPlain ? 2 : Shape::kBlocks;
 
 // Calls function(std::bool_constant<value>) where large tiles have a loop for each value, and
 // small ones, of which there are enough loops already, one for both.

@@ -147,13 +147,18 @@ __global__ void small_product_tf32_kernel(Global<const uint32_t> in, Global<uint
   }
 }
 
-// Words `i` and `count + i` as two numbers each: the products in both types, the first's signs.
+// Words `i` and `count + i` as two numbers each: the products in both types, the first's signs,
+// and in both types what is chosen where the first is positive: of the second's halves, the lower.
 __global__ void packed_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < count) {
     out[i] = digan::mul_bf16x2(in[i], in[count + i]);
     out[count + i] = digan::mul_f16x2(in[i], in[count + i]);
     out[2 * count + i] = digan::sign_mask_x2(in[i]);
+    const uint32_t above = (in[count + i] & 0xffff) * 0x00010001u;
+    const uint32_t below = (in[count + i] >> 16) * 0x00010001u;
+    out[3 * count + i] = digan::where_positive_bf16x2(in[i], above, below);
+    out[4 * count + i] = digan::where_positive_f16x2(in[i], above, below);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "counters.h"
 #include "fault.h"
 #include "float16.h"
+#include "ptx.cuh"
 
 namespace emu {
 namespace {
@@ -154,6 +155,16 @@ uint32_t packed_product(uint32_t a, uint32_t b, float (*widen)(T), T (*narrow)(f
   return result;
 }
 
+// 1 in each half that is greater than zero.
+template <class T>
+uint32_t positive(uint32_t x, float (*widen)(T)) {
+  uint32_t ones = 0;
+  for (const int shift : {0, 16}) {
+    ones |= widen(T{static_cast<uint16_t>(x >> shift)}) > 0 ? 1u << shift : 0;
+  }
+  return ones;
+}
+
 }  // namespace emu
 
 uint32_t digan::to_tf32(float x) {
@@ -174,4 +185,13 @@ uint32_t digan::mul_f16x2(uint32_t a, uint32_t b) {
 
 uint32_t digan::sign_mask_x2(uint32_t x) {
   return ((x >> 15 & 1u) * 0x0000ffffu) | ((x >> 31) * 0xffff0000u);
+}
+
+uint32_t digan::where_positive_bf16x2(uint32_t x, uint32_t above, uint32_t below) {
+  return digan::choose_x2(emu::positive<emu::bf16>(x, __bfloat162float), above, below);
+}
+
+uint32_t digan::where_positive_f16x2(uint32_t x, uint32_t above, uint32_t below) {
+  const uint32_t mask = emu::positive<emu::f16>(x, __half2float) * 0xffffu;
+  return (above & mask) | (below & ~mask);
 }

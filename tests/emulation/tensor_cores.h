@@ -60,5 +60,7 @@ uint32_t to_tf32(float x);
 uint32_t mul_bf16x2(uint32_t a, uint32_t b);
 uint32_t mul_f16x2(uint32_t a, uint32_t b);
 uint32_t sign_mask_x2(uint32_t x);
+uint32_t where_positive_bf16x2(uint32_t x, uint32_t above, uint32_t below);
+uint32_t where_positive_f16x2(uint32_t x, uint32_t above, uint32_t below);
 
 }  // namespace digan

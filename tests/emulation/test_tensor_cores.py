@@ -156,9 +156,9 @@ def test_packed_products_round_once(cases):
     """Over every exponent, also of products too small or too large for the type."""
     count = 20000
     x = words(2 * count)
-    out = cases.run("packed", x, 3 * count, count, -(-count // 256), 256)
+    out = cases.run("packed", x, 5 * count, count, -(-count // 256), 256)
     bits = torch.from_numpy(x.view(np.int16).copy()).reshape(2, -1)
-    found = torch.from_numpy(out.view(np.int16).copy()).reshape(3, -1)
+    found = torch.from_numpy(out.view(np.int16).copy()).reshape(5, -1)
     for row, dtype, limits in (
         (0, torch.bfloat16, (8, -126, 128)),
         (1, torch.float16, (11, -14, 16)),
@@ -177,7 +177,21 @@ def test_packed_products_round_once(cases):
             assert kind.any()
         np.testing.assert_array_equal(np.signbit(got)[zero], np.signbit(expected)[zero])
     signs = np.where(x[:count].view(np.int16) < 0, 0xFFFF, 0)
-    np.testing.assert_array_equal(out[2 * count :].view(np.uint16), signs)
+    np.testing.assert_array_equal(out[2 * count : 3 * count].view(np.uint16), signs)
+
+
+def test_packed_choices(cases):
+    """Over every number of 16 bits, NaN of either sign and zeros among them."""
+    numbers = np.random.default_rng().permuted([np.arange(65536, dtype=np.uint16)] * 2, axis=1)
+    count = numbers.shape[1]
+    x = np.concatenate([numbers.T.copy().view(np.uint32).ravel(), words(count)])
+    out = cases.run("packed", x, 5 * count, count, -(-count // 256), 256)
+    low, high = x[count:, None] & 0xFFFF, x[count:, None] >> 16
+    for row, dtype in ((3, torch.bfloat16), (4, torch.float16)):
+        value = torch.from_numpy(numbers.T.copy().view(np.int16)).view(dtype)
+        expected = np.where((value > 0).numpy(), low, high)
+        found = out[row * count : (row + 1) * count].view(np.uint16).reshape(-1, 2)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_rounding_to_16_bits(cases):
