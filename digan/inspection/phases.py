@@ -113,7 +113,7 @@ def translation(
         changes that it explains: 1 for a pure shift, near 0 for any other motion.
     """
     waves = -2 * math.pi * cycles / grid
-    shift: NDArray[np.float64] = np.linalg.lstsq(waves, moved, rcond=None)[0]
+    shift = np.asarray(np.linalg.lstsq(waves, moved, rcond=None)[0], dtype=np.float64)
     whole = float(np.square(moved).sum())
     left = float(np.square(moved - waves @ shift).sum())
     return shift, 1 - left / whole if whole > 0 else 0.0
