@@ -31,10 +31,10 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _plain(axis: Any, title: str, x: str, y: str) -> None:
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel(x, fontsize=9)
-    axis.set_ylabel(y, fontsize=9)
-    axis.tick_params(labelsize=8)
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel(x, fontsize=10)
+    axis.set_ylabel(y, fontsize=10)
+    axis.tick_params(labelsize=9)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 
@@ -47,8 +47,8 @@ def _shade_clip(axis: Any, t: NDArray[np.float64]) -> None:
 
 def _outside_legend(axis: Any, title: str | None = None) -> None:
     axis.legend(
-        loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False,
-        title=title, title_fontsize=8, borderaxespad=0.2,
+        loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False,
+        title=title, title_fontsize=9, borderaxespad=0.2,
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _outside_legend(axis: Any, title: str | None = None) -> None:
 def draw_frequencies(found: Sequence[Frequencies], seeds: Sequence[int], path: Path) -> Path:
     """Per embedding: where the waves lie, how long they are, how content varies them."""
     figure, axes = pyplot().subplots(
-        len(found), 3, figsize=(12.5, 3.7 * len(found)), squeeze=False, layout="constrained"
+        len(found), 3, figsize=(11.2, 3.4 * len(found)), squeeze=False, layout="constrained"
     )
     for (left, middle, right), one in zip(axes, found, strict=True):
         _scatter(left, one, seeds)
@@ -79,30 +79,35 @@ def _scatter(axis: Any, one: Frequencies, seeds: Sequence[int]) -> None:
     axis.axhline(0, color="#cccccc", linewidth=0.8, zorder=0)
     axis.axvline(0, color="#cccccc", linewidth=0.8, zorder=0)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    _plain(axis, f"{one.block}, grid of {one.grid}: frequencies (x, y)",
+    _plain(axis, f"{one.block}, grid of {one.grid}: waves",
            "fx (cycles per image)", "fy (cycles per image)")  # fmt: skip
     _outside_legend(axis, "content\nseed")
 
 
 def _lengths(axis: Any, one: Frequencies) -> None:
     lengths = one.length.ravel()
-    end = 1.05 * max(one.nyquist, float(lengths.max()))
+    end = 1.3 * max(one.nyquist, float(lengths.max()))
+    start = min(0.05, float(np.quantile(lengths, 0.01)) or 0.05)
     weights = np.full(lengths.size, 100 / lengths.size)
-    axis.hist(lengths, bins=np.linspace(0, end, 64), weights=weights, color=COLOURS[0])
+    bins = np.geomspace(start, end, 48)
+    axis.hist(np.maximum(lengths, start), bins=bins, weights=weights, color=COLOURS[0])
+    axis.set_xscale("log")
+    axis.set_ylim(0, 1.12 * axis.get_ylim()[1])
+    axis.xaxis.set_major_formatter("{x:g}")  # 10, not 10^1
     axis.axvline(one.nyquist, color=LIMIT, linestyle="--", linewidth=1.2)
     axis.annotate(
-        f"limit of the grid, {one.nyquist:g}", (one.nyquist, 0.97), rotation=90, fontsize=8,
+        f"limit of the grid, {one.nyquist:g}", (one.nyquist, 0.97), rotation=90, fontsize=9,
         xycoords=("data", "axes fraction"), xytext=(-3, 0), textcoords="offset points",
         ha="right", va="top", color=LIMIT,
     )  # fmt: skip
     middle = float(np.median(lengths))
     axis.axvline(middle, color="black", linewidth=1, linestyle=":")
     axis.annotate(
-        f"median {middle:.2g}", (middle, 0.97), xycoords=("data", "axes fraction"),
-        xytext=(4, 0), textcoords="offset points", va="top", fontsize=8,
+        f"median {middle:.2g}", (middle, 0.98), xycoords=("data", "axes fraction"),
+        xytext=(4, 0), textcoords="offset points", va="top", fontsize=9,
     )  # fmt: skip
-    axis.set_xlim(0, end)
-    _plain(axis, f"{one.block}: how fine, over {len(one.cycles)} contents",
+    axis.set_xlim(start, end)
+    _plain(axis, f"{one.block}: how fine, {len(one.cycles)} contents",
            "|f| (cycles per image)", "share of the waves (%)")  # fmt: skip
 
 
@@ -112,14 +117,14 @@ def _variation(axis: Any, one: Frequencies) -> None:
     end = 1.08 * float(max(mean.max(), deviation.max()))
     axis.plot([0, end], [0, end], color="#999999", linewidth=1, linestyle=":")
     axis.annotate(
-        "as large as itself", (0.68 * end, 0.68 * end), rotation=45, fontsize=8, color="#666666",
-        xytext=(-5, 5), textcoords="offset points", ha="center", va="center",
+        "as large as itself", (0.87 * end, 0.87 * end), rotation=45, fontsize=9, color="#666666",
+        xytext=(-6, 6), textcoords="offset points", ha="center", va="center",
         rotation_mode="anchor", transform_rotates_text=True,
     )  # fmt: skip
     axis.set(xlim=(0, end), ylim=(0, end))
-    _plain(axis, f"{one.block}: what content changes ({100 * one.share:.0f} %)",
+    _plain(axis, f"{one.block}: content changes {100 * one.share:.0f} %",
            "mean |f| of a wave (cycles per image)",
-           "rms deviation over contents (cycles per image)")  # fmt: skip
+           "deviation (cycles per image)")  # fmt: skip
 
 
 # ---------------------------------------------------------------- phases
@@ -140,19 +145,23 @@ def draw_phases(
         content_seed, motion_seeds: their names.
     """
     shown = min(3, len(motion_seeds))
+    lines = -(-(shown + 1) // 2)  # of panels, for one embedding
     figure, axes = pyplot().subplots(
-        len(found), shown + 1, figsize=(3.6 * shown + 5.2, 3.3 * len(found) + 0.4), squeeze=False,
-        layout="constrained", width_ratios=[1] * shown + [1.25],
+        lines * len(found), 2, figsize=(9.6, 2.9 * lines * len(found) + 0.4), squeeze=False,
+        layout="constrained",
     )  # fmt: skip
     figure.suptitle(f"phases that motion adds to the waves of content seed {content_seed}")
-    for row, phases, waves in zip(axes, found, frequencies, strict=True):
-        _trajectories(figure, row[:shown], phases, waves, motion_seeds)
-        _speeds(row[-1], phases, motion_seeds)
+    for place, (phases, waves) in enumerate(zip(found, frequencies, strict=True)):
+        panels = list(axes[place * lines : (place + 1) * lines].flat)
+        _trajectories(figure, panels[:shown], phases, waves, motion_seeds)
+        _speeds(panels[shown], phases, motion_seeds)
+        for panel in panels[shown + 1 :]:
+            panel.axis("off")
     return _save(figure, path)
 
 
 def _trajectories(
-    figure: Any, axes: Any, phases: Phases, waves: Frequencies, motion_seeds: Sequence[int]
+    figure: Any, axes: list[Any], phases: Phases, waves: Frequencies, motion_seeds: Sequence[int]
 ) -> None:
     plt = pyplot()
     colours = plt.cm.ScalarMappable(plt.Normalize(0, float(waves.length.max())), "viridis")
@@ -160,20 +169,19 @@ def _trajectories(
     low, high = float(moved.min()), float(moved.max())
     room = 0.05 * max(high - low, 1e-6)
     for place, axis in enumerate(axes):
-        order = np.argsort(waves.length[place])
-        for wave in order:
+        for wave in np.argsort(waves.length[place]):
             axis.plot(
                 phases.t, moved[place, :, wave], linewidth=0.9, alpha=0.8,
                 color=colours.to_rgba(waves.length[place, wave]),
             )  # fmt: skip
         _shade_clip(axis, phases.t)
         axis.set_ylim(low - room, high + room)
-        first = f"{phases.block}: " if place == 0 else ""
-        _plain(axis, f"{first}motion seed {motion_seeds[place]}", "time (clip lengths)",
-               "phase since t = 0 (radians)" if place == 0 else "")  # fmt: skip
-    bar = figure.colorbar(colours, ax=list(axes), pad=0.01, aspect=30)
-    bar.set_label("|f| (cycles per image)", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+        _plain(axis, f"{phases.block}: motion seed {motion_seeds[place]}", "time (clip lengths)",
+               "phase since t = 0 (radians)")  # fmt: skip
+    # Beside its panel whatever the legend below it leaves of the width.
+    bar = figure.colorbar(colours, cax=axes[:2][-1].inset_axes([1.03, 0, 0.035, 1]))
+    bar.set_label("|f| (cycles per image)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
 
 
 def _speeds(axis: Any, phases: Phases, motion_seeds: Sequence[int]) -> None:
@@ -185,7 +193,7 @@ def _speeds(axis: Any, phases: Phases, motion_seeds: Sequence[int]) -> None:
         axis.axhline(np.pi, color=LIMIT, linestyle="--", linewidth=1, label="half a turn")
     _shade_clip(axis, phases.t)
     axis.set_ylim(0, max(1.1 * top, 1e-6))
-    _plain(axis, f"{phases.block}: speed of the phases, rms over waves",
+    _plain(axis, f"{phases.block}: speed, rms over the waves",
            "time (clip lengths)", "radians per frame")  # fmt: skip
     _outside_legend(axis, "motion\nseed")
 
@@ -221,7 +229,7 @@ def draw_change(found: FrameChange, seeds: Sequence[int], path: Path) -> Path:
         title = "the middle row of every frame over time; dashed: the training clip"
         _plain(axis, title if place == 0 else "", "", f"seed {seeds[place]}\nx (pixels)")
     top.set_xlim(found.t[0] - half, found.t[-1] + half)
-    rows[-1].set_xlabel("time (clip lengths)", fontsize=9)
+    rows[-1].set_xlabel("time (clip lengths)", fontsize=10)
     return _save(figure, path)
 
 
@@ -259,11 +267,11 @@ def draw_blocks(
             part = added[name][video]
             change = 127.5 * np.abs(np.diff(part, axis=0)).mean()
             below.set_xlabel(
-                f"rms {grey_rms(part):.0f} of 255\nchanges {change:.2g} a frame", fontsize=8
+                f"rms {grey_rms(part):.0f} of 255\nchanges {change:.2g} a frame", fontsize=9
             )
             if column == 0:
-                above.set_ylabel(f"seed {seeds[video]}\nafter the block", fontsize=8)
-                below.set_ylabel("added by it\n(grey: nothing)", fontsize=8)
+                above.set_ylabel(f"seed {seeds[video]}\nafter the block", fontsize=9)
+                below.set_ylabel("added by it\n(grey: nothing)", fontsize=9)
     return _save(figure, path)
 
 
@@ -284,14 +292,14 @@ def draw_weights(
     figure, axis = pyplot().subplots(figsize=(7.5, 0.24 * len(rows) + 1.1), layout="constrained")
     for place, (_, share, colour) in enumerate(rows):
         axis.barh(place, 100 * share, color=colour, height=0.75)
-        axis.text(100 * share, place, f" {100 * share:.0f}", va="center", fontsize=8)
+        axis.text(100 * share, place, f" {100 * share:.0f}", va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, max(110, 112 * max(share for _, share, _ in rows)))
     axis.axvline(100, color="#999999", linestyle=":", linewidth=1)
     axis.annotate(
         "contents have nothing in common", (100, 0.5), xycoords=("data", "axes fraction"),
-        xytext=(3, 0), textcoords="offset points", rotation=90, va="center", fontsize=8,
+        xytext=(3, 0), textcoords="offset points", rotation=90, va="center", fontsize=9,
         color="#666666",
     )  # fmt: skip
     _plain(axis, f"what content changes of what is written, over {contents} contents",

@@ -18,7 +18,7 @@ MOST_FRAMES = 100_000
 
 
 def inspection_times(clip_frames: int, before: float, after: float) -> Tensor:
-    """Times at training speed around a clip, float64 [T]; 0 and 1 are among them.
+    """Times at training speed around a clip, float64 [T]; 0 and 1 are among them exactly.
 
     Args:
         clip_frames: N, frames of a training clip.
@@ -35,7 +35,8 @@ def inspection_times(clip_frames: int, before: float, after: float) -> Tensor:
     count = early + clip_frames + late
     if count > MOST_FRAMES:
         raise DiganError(f"before and after must leave at most {MOST_FRAMES} frames, got {count}")
-    return frame_times(count, clip_frames, t_start=-early / step)
+    backwards = -frame_times(early + 1, clip_frames)[1:].flip(0)
+    return torch.cat([backwards, frame_times(clip_frames + late, clip_frames)])
 
 
 @dataclass(frozen=True)
