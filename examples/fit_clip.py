@@ -74,6 +74,16 @@ def what_runs(impl: str, device: torch.device) -> str:
     return f"PyTorch formulas: {why}" if why else "native kernels"
 
 
+def new_network(asked: argparse.Namespace) -> CoordMLP:
+    """The network (x, y, t) -> RGB, untrained."""
+    return CoordMLP(
+        3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
+        # Pictures have many cycles across, a short clip few along.
+        frequency_scale=(asked.frequency_scale, asked.frequency_scale, 3.0),
+        impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
+    )  # fmt: skip
+
+
 def to_uint8(frames: Tensor) -> np.ndarray:
     return ((frames + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
@@ -171,12 +181,7 @@ def run(asked: argparse.Namespace) -> None:
     t = frame_times(asked.frames, asked.frames).float().to(device)
     y, x = SpaceTimeGrid(t).axes(asked.size, t)
 
-    mlp = CoordMLP(
-        3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
-        # Pictures have many cycles across, a short clip few along.
-        frequency_scale=(asked.frequency_scale, asked.frequency_scale, 3.0),
-        impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
-    ).to(device)  # fmt: skip
+    mlp = new_network(asked).to(device)
     count = sum(p.numel() for p in mlp.parameters())
     print(f"{asked.video}: {asked.frames} frames of {asked.size}x{asked.size}; {count} parameters")
     print(f"layers on {device}: {runs_on}")
@@ -218,8 +223,8 @@ def run(asked: argparse.Namespace) -> None:
     print(f"open {asked.outdir / 'original-fit.png'} and {asked.outdir / 'continuous.mp4'}")
 
 
-def flags() -> argparse.ArgumentParser:
-    parser = new_parser(__doc__, steps=1000, width=128, lr=1e-3, outdir="runs/fit-clip")
+def flags(text: str | None = __doc__, outdir: str = "runs/fit-clip") -> argparse.ArgumentParser:
+    parser = new_parser(text or "", steps=1000, width=128, lr=1e-3, outdir=outdir)
     add = parser.add_argument
     add("--video", type=Path, required=True, help="a video file")
     add("--frames", type=at_least(2), default=16, help="frames of the clip (16)")
