@@ -39,6 +39,7 @@ from digan.execution import choose_device
 from digan.files import writable_folder
 from digan.grid import SpaceTimeGrid, frame_times
 from digan.ops import CoordMLP, unavailable
+from digan.plotting import pyplot
 
 IMPLS = ("auto", "fused", "reference")
 Render = Callable[[Tensor], Tensor]  # indices of frames [K] to pictures [K, H, W, 3]
@@ -79,7 +80,7 @@ def new_network(asked: argparse.Namespace) -> CoordMLP:
     return CoordMLP(
         3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
         # Pictures have many cycles across, a short clip few along.
-        frequency_scale=(asked.frequency_scale, asked.frequency_scale, 3.0),
+        frequency_scale=(asked.frequency_scale, asked.frequency_scale, asked.time_scale),
         impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
     )  # fmt: skip
 
@@ -142,14 +143,11 @@ def fit(
 def plot_curves(path: Path, fits: dict[str, Fit]) -> None:
     """A picture of the curves, where matplotlib is installed."""
     try:
-        import matplotlib
-    except ImportError:
+        plt = pyplot()
+    except DiganError:
         print(f"no {path.name}: matplotlib is not installed")
         return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
+    figure, axes = plt.subplots(figsize=(6, 4), constrained_layout=True)
     for (name, fit), style in zip(fits.items(), ["-", "--"], strict=False):
         points = zip(*((row["step"], row["psnr_db"]) for row in fit.curve), strict=True)
         axes.plot(*points, marker="o", label=name, linestyle=style)
@@ -157,7 +155,7 @@ def plot_curves(path: Path, fits: dict[str, Fit]) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def enlarged(frames: np.ndarray, height: int = 256) -> np.ndarray:
@@ -236,6 +234,7 @@ def flags(text: str | None = __doc__, outdir: str = "runs/fit-clip") -> argparse
     add("--device", help="cpu or cuda; the GPU where there is one")
     add("--frequencies", type=at_least(0), default=128, help="Fourier frequencies; 0: SIREN (128)")
     add("--frequency-scale", type=float, default=15.0, help="their spread, radians per unit (15)")
+    add("--time-scale", type=float, default=3.0, help="their spread in time (%(default)s)")
     return parser
 
 

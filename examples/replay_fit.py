@@ -8,6 +8,7 @@ too, and the replay is measured against them, beside holding each frame and blen
     python examples/replay_fit.py --video clip.mp4
     python examples/replay_fit.py --video clip.mp4 --frames 24 --size 96 --steps 4000
     python examples/replay_fit.py --video clip.mp4 --every 4    # against frames it never saw
+    python examples/replay_fit.py --video clip.mp4 --time-scale 0.5    # smoother between
     python examples/replay_fit.py --video clip.mp4 --baseline    # nn.Sequential fitted beside it
 
 Writes to --outdir: psnr.csv (the curve); replay.mp4 (left: the clip, right: the replay);
@@ -101,8 +102,8 @@ def run(asked: argparse.Namespace) -> None:
     fitted = replay(network, asked.frames, asked.size, 1, clip)
     apart = (replayed[::FACTOR] - fitted).abs().max().item()
     print(
-        f"{len(replayed)} frames at {FACTOR * fps:.4g} fps; every {FACTOR}th is the fit at a time of"
-        f" the clip, largest difference {apart:.1g}"
+        f"{len(replayed)} frames at {FACTOR * fps:.4g} fps; every {FACTOR}th is the fit at a time"
+        f" of the clip, largest difference {apart:.1g}"
     )
     if asked.every % FACTOR == 0:
         truth, _ = read_clip(asked.video, len(replayed), asked.size, asked.every // FACTOR)
@@ -133,4 +134,6 @@ def run(asked: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(flags(__doc__, "runs/replay-fit"), run))
+    parser = flags(__doc__, "runs/replay-fit")
+    parser.set_defaults(time_scale=1.0)
+    sys.exit(main(parser, run))
