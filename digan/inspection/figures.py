@@ -71,7 +71,7 @@ def _scatter(axis: Any, one: Frequencies, seeds: Sequence[int]) -> None:
     for colour, seed, points in zip(COLOURS, seeds, one.cycles, strict=False):
         axis.scatter(*points.T, s=12, color=colour, alpha=0.75, linewidths=0, label=str(seed))
     shown = one.cycles[:MOST_LINES]
-    reach = 1.12 * float(np.abs(shown).max())
+    reach = max(1.12 * float(np.abs(shown).max()), 1e-6)
     if reach > 0.7 * one.nyquist:  # else the square would leave the points no room
         reach = max(reach, 1.12 * one.nyquist)
         corners = one.nyquist * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]])
@@ -114,7 +114,7 @@ def _lengths(axis: Any, one: Frequencies) -> None:
 def _variation(axis: Any, one: Frequencies) -> None:
     mean, deviation = one.length.mean(axis=0), one.deviation
     axis.scatter(mean, deviation, s=14, color=COLOURS[2], alpha=0.8, linewidths=0)
-    end = 1.08 * float(max(mean.max(), deviation.max()))
+    end = max(1.08 * float(max(mean.max(), deviation.max())), 1e-6)
     axis.plot([0, end], [0, end], color="#999999", linewidth=1, linestyle=":")
     axis.annotate(
         "as large as itself", (0.87 * end, 0.87 * end), rotation=45, fontsize=9, color="#666666",

@@ -111,8 +111,8 @@ def inspect(
         progress: a bar on standard error.
 
     Raises:
-        DiganError: fewer than 2 contents or no motion, times that are not finite, a place that
-            cannot be written, no matplotlib.
+        DiganError: fewer than 2 contents or no motion, times or weights that are not finite, a
+            place that cannot be written, no matplotlib.
     """
     settings = settings or InspectSettings()
     seeds, motion_seeds = list(settings.seeds), list(settings.motion_seeds)
@@ -121,6 +121,9 @@ def inspect(
     if not motion_seeds:
         raise DiganError("motion seeds must be at least 1, got 0")
     t = inspection_times(info.clip_frames, settings.before, settings.after)
+    for name, parameter in generator.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise DiganError(f"the network's {name} must be finite, got numbers that are not")
     pyplot()  # or an error now, before anything is computed
     writable_folder(outdir)
     labels = settings.labels

@@ -33,7 +33,8 @@ class InspectArgs:
     outdir: Path = Path("out/inspect")
     """Where to write."""
     seeds: str = "0-15"
-    """Content seeds that are compared, at least 2: 0-35, or 0,1,4-6; ranges are inclusive."""
+    """Content seeds that are compared, at least 2: 0-35, or 0,1,4-6; ranges are inclusive.
+    All are measured, the first 8 are told apart in pictures."""
     motion_seeds: str = "0-5"
     """Motion seeds, seen with the first content seed."""
     classes: Annotated[str | None, tyro.conf.arg(name="class")] = None

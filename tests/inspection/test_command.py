@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from digan.inspection.report import InspectSettings, inspect
@@ -63,8 +65,6 @@ def test_everything_is_written_and_said(digan, network, tmp_path):
     generator, _ = load_network(network)
     inside = np.isclose(values["t"][:-1], np.clip(values["t"][:-1], 0, 0.75))
     change = np.array(values["change"]["by_content"])[:, inside].mean()
-    import torch
-
     frames = np.concatenate(list(clips(generator, range(3, 7), torch.linspace(0, 1, 5).double())))
     wanted = np.abs(np.diff(frames.astype(int), axis=1)).mean()
     assert change == pytest.approx(wanted, abs=0.02)
@@ -123,6 +123,32 @@ def test_bad_input_is_one_line(digan, network, tmp_path):
         assert said.status == 1, flags
         assert sentence in said.error, flags
     assert not (tmp_path / "look").exists()
+
+
+def test_a_diverged_network_is_named(digan, tmp_path):
+    generator = tiny_network()
+    with torch.no_grad():
+        generator.get_parameter("blocks.2.layers.1.weight")[3, 1] = math.nan
+    path = network_file(tmp_path / "net.safetensors", generator)
+    said = digan("inspect", "--network", path, "--outdir", tmp_path / "look")
+    assert said.error == (
+        "the network's blocks.2.layers.1.weight must be finite, got numbers that are not"
+    )
+
+
+def test_a_network_without_frequencies_is_drawn(tmp_path):
+    generator = tiny_network()
+    with torch.no_grad():
+        for name, value in generator.named_parameters():
+            if "xy_affine" in name or "motion" in name:
+                value.zero_()
+    path = network_file(tmp_path / "net.safetensors", generator)
+    settings = InspectSettings([0, 1], [0], before=0, after=0)
+    found = inspect(*load_network(path), tmp_path / "look", settings, progress=False)
+    assert found.values["embeddings"]["b4"]["cycles_per_image"]["largest"] == 0
+    assert found.values["embeddings"]["b4"]["shift_explains"] == 0
+    assert found.values["change"]["mean"]["within"] == 0
+    check_files(tmp_path / "look")
 
 
 def test_without_matplotlib_nothing_is_made(digan, network, tmp_path, monkeypatch):
