@@ -101,9 +101,10 @@ def _lengths(axis: Any, one: Frequencies) -> None:
         ha="right", va="top", color=LIMIT,
     )  # fmt: skip
     middle = float(np.median(lengths))
-    axis.axvline(middle, color="black", linewidth=1, linestyle=":")
+    place = max(middle, start)  # a logarithmic axis has no 0
+    axis.axvline(place, color="black", linewidth=1, linestyle=":")
     axis.annotate(
-        f"median {middle:.2g}", (middle, 0.98), xycoords=("data", "axes fraction"),
+        f"median {middle:.2g}", (place, 0.98), xycoords=("data", "axes fraction"),
         xytext=(4, 0), textcoords="offset points", va="top", fontsize=9,
     )  # fmt: skip
     axis.set_xlim(start, end)

@@ -75,6 +75,7 @@ def test_everything_is_written_and_said(digan, network, tmp_path):
         assert str(tmp_path / "look" / f"{name}.png") in said.out.splitlines()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("resolution", "classes"), [(64, 0), (128, 2), (256, 2)])
 def test_any_network(resolution, classes, tmp_path):
     generator = tiny_network(resolution, classes)
@@ -136,6 +137,7 @@ def test_a_diverged_network_is_named(digan, tmp_path):
     )
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_network_without_frequencies_is_drawn(tmp_path):
     generator = tiny_network()
     with torch.no_grad():
