@@ -39,6 +39,7 @@ from digan.execution import choose_device
 from digan.files import writable_folder
 from digan.grid import SpaceTimeGrid, frame_times
 from digan.ops import CoordMLP, unavailable
+from digan.plotting import pyplot
 
 IMPLS = ("auto", "fused", "reference")
 Render = Callable[[Tensor], Tensor]  # indices of frames [K] to pictures [K, H, W, 3]
@@ -72,6 +73,16 @@ def what_runs(impl: str, device: torch.device) -> str:
     if impl == "reference":
         why = "asked for"
     return f"PyTorch formulas: {why}" if why else "native kernels"
+
+
+def new_network(asked: argparse.Namespace) -> CoordMLP:
+    """The network (x, y, t) -> RGB, untrained."""
+    return CoordMLP(
+        3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
+        # Pictures have many cycles across, a short clip few along.
+        frequency_scale=(asked.frequency_scale, asked.frequency_scale, asked.time_scale),
+        impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
+    )  # fmt: skip
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
@@ -132,14 +143,11 @@ def fit(
 def plot_curves(path: Path, fits: dict[str, Fit]) -> None:
     """A picture of the curves, where matplotlib is installed."""
     try:
-        import matplotlib
-    except ImportError:
+        plt = pyplot()
+    except DiganError:
         print(f"no {path.name}: matplotlib is not installed")
         return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
+    figure, axes = plt.subplots(figsize=(6, 4), constrained_layout=True)
     for (name, fit), style in zip(fits.items(), ["-", "--"], strict=False):
         points = zip(*((row["step"], row["psnr_db"]) for row in fit.curve), strict=True)
         axes.plot(*points, marker="o", label=name, linestyle=style)
@@ -147,7 +155,7 @@ def plot_curves(path: Path, fits: dict[str, Fit]) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def enlarged(frames: np.ndarray, height: int = 256) -> np.ndarray:
@@ -171,12 +179,7 @@ def run(asked: argparse.Namespace) -> None:
     t = frame_times(asked.frames, asked.frames).float().to(device)
     y, x = SpaceTimeGrid(t).axes(asked.size, t)
 
-    mlp = CoordMLP(
-        3, 3, width=asked.width, layers=asked.layers, frequencies=asked.frequencies,
-        # Pictures have many cycles across, a short clip few along.
-        frequency_scale=(asked.frequency_scale, asked.frequency_scale, 3.0),
-        impl=asked.impl, generator=torch.Generator().manual_seed(asked.seed),
-    ).to(device)  # fmt: skip
+    mlp = new_network(asked).to(device)
     count = sum(p.numel() for p in mlp.parameters())
     print(f"{asked.video}: {asked.frames} frames of {asked.size}x{asked.size}; {count} parameters")
     print(f"layers on {device}: {runs_on}")
@@ -218,8 +221,8 @@ def run(asked: argparse.Namespace) -> None:
     print(f"open {asked.outdir / 'original-fit.png'} and {asked.outdir / 'continuous.mp4'}")
 
 
-def flags() -> argparse.ArgumentParser:
-    parser = new_parser(__doc__, steps=1000, width=128, lr=1e-3, outdir="runs/fit-clip")
+def flags(text: str | None = __doc__, outdir: str = "runs/fit-clip") -> argparse.ArgumentParser:
+    parser = new_parser(text or "", steps=1000, width=128, lr=1e-3, outdir=outdir)
     add = parser.add_argument
     add("--video", type=Path, required=True, help="a video file")
     add("--frames", type=at_least(2), default=16, help="frames of the clip (16)")
@@ -231,6 +234,7 @@ def flags() -> argparse.ArgumentParser:
     add("--device", help="cpu or cuda; the GPU where there is one")
     add("--frequencies", type=at_least(0), default=128, help="Fourier frequencies; 0: SIREN (128)")
     add("--frequency-scale", type=float, default=15.0, help="their spread, radians per unit (15)")
+    add("--time-scale", type=float, default=3.0, help="their spread in time (%(default)s)")
     return parser
 
 

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "ranges": {"errors"},
     "native": {"_version", "toolkit"},
+    "plotting": {"errors"},
     "ops": {"native"},
     "grid": BASE,
     "config": BASE | {"grid"},
@@ -47,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": MODEL | {"data", "synthesis"},
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
-    "bench": FRAMES | {"training", "execution", "files", "info"},
+    "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
+    "inspection": FRAMES | {"execution", "files", "plotting"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit", "native"},
     "showcase": FRAMES,
@@ -55,7 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": SHOW | {"generate", "demo_page", "files"},
     "demo_page": {"files"},
     "cli": BASE,
-    "verbs": SHOW | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"},
+    "verbs": SHOW
+    | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
+    | {"inspection"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -115,7 +115,9 @@ def test_wheel_metadata(wheel):
     assert not {"torchvision", "torchcodec", "decord", "moviepy"} & {
         line.split(">")[0].split(";")[0] for line in requires
     }
-    assert set(metadata.get_all("Provides-Extra")) == {"train", "hub", "explore", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "train", "hub", "explore", "plot", "docs", "dev",
+    }  # fmt: skip
     assert "digan = digan.cli:main" in entry_points
 
 

@@ -99,9 +99,9 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
     if device == "cuda" and not torch.cuda.is_available():
         raise DiganError("device cuda was asked for and no CUDA device is visible")
     if given.plot is not None:
-        from digan.bench.plots import require_matplotlib
+        from digan.plotting import pyplot
 
-        require_matplotlib()
+        pyplot()  # or an error now, before anything is measured
     for target in (given.json and given.json.parent, given.plot):
         if target is not None:
             from digan.files import writable_folder

@@ -10,6 +10,7 @@ from typing import Any
 from digan.bench.report import baseline, ratio
 from digan.bench.rows import Results, Row
 from digan.errors import DiganError
+from digan.plotting import pyplot
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 COLOURS = {
@@ -19,34 +20,21 @@ COLOURS = {
 }  # fmt: skip
 
 
-def require_matplotlib() -> None:
-    """Raises DiganError with the cure if matplotlib cannot be imported."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise DiganError("--plot needs matplotlib: pip install matplotlib") from error
-
-
 def write_plots(results: Results, folder: Path) -> list[Path]:
     """A png per section, `bench-SECTION.png`, and `bench-memory.png`; returns the paths."""
-    require_matplotlib()
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
+    plt = pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for section in dict.fromkeys(row.section for row in results.rows):
         rows = [r for r in results.rows if r.section == section and r.samples]
         if rows:
-            figure = _bars(pyplot, results, section, rows)
+            figure = _bars(plt, results, section, rows)
             written.append(_save(figure, folder / f"bench-{section}.png"))
-            pyplot.close(figure)
-    figure = _memory(pyplot, results)
+            plt.close(figure)
+    figure = _memory(plt, results)
     if figure is not None:
         written.append(_save(figure, folder / "bench-memory.png"))
-        pyplot.close(figure)
+        plt.close(figure)
     return written
 
 
@@ -64,7 +52,7 @@ def _label(row: Row) -> str:
     return f"{row.provider}{precision}{tuned}"
 
 
-def _bars(pyplot: Any, results: Results, section: str, rows: list[Row]) -> Any:
+def _bars(plt: Any, results: Results, section: str, rows: list[Row]) -> Any:
     """A panel per case; time of one item, shorter is better; the floor as a line."""
     cases = list(dict.fromkeys(row.case for row in rows))
     own = {case: [row for row in rows if row.case == case] for case in cases}
@@ -72,9 +60,7 @@ def _bars(pyplot: Any, results: Results, section: str, rows: list[Row]) -> Any:
     lines = math.ceil(len(cases) / columns)
     longest = max(len(group) for group in own.values())
     size = (7.2 * columns, lines * (0.75 + 0.3 * longest) + 0.9)
-    figure, axes = pyplot.subplots(
-        lines, columns, figsize=size, squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
     for axis, case in zip(axes.flat, cases, strict=False):
         _panel(axis, case, own[case])
     for axis in list(axes.flat)[len(cases) :]:
@@ -117,7 +103,7 @@ def _panel(axis: Any, case: str, rows: list[Row]) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _memory(pyplot: Any, results: Results) -> Any:
+def _memory(plt: Any, results: Results) -> Any:
     """Peak memory of synthesis against the number of frames."""
     points: dict[str, list[tuple[int, float]]] = {}
     for row in results.rows:
@@ -127,7 +113,7 @@ def _memory(pyplot: Any, results: Results) -> Any:
             points.setdefault(label, []).append((int(frames[1]), row.peak / 1e6))
     if not points:
         return None
-    figure, axis = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for label, values in points.items():
         style = "--" if "bf16" in label else "-"
         colour = COLOURS.get(label.split()[0], "#cc79a7")
