@@ -93,7 +93,7 @@ def _boxed(
     return drawn
 
 
-def difference(first: Frames, second: Frames, *, gain: float = 2.0) -> Frames:
+def difference(first: Frames, second: Frames, *, gain: float = 4.0) -> Frames:
     """Where two videos differ: black where they are equal, white where they differ most.
 
     gain * |first - second|, averaged over the colours, rounded, clamped; grey.
