@@ -5,13 +5,17 @@ Pure functions on uint8 frames [T, H, W, 3]; none changes what it is given.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from digan.errors import DiganError
 
-Frames = NDArray[np.uint8]
+Frames: TypeAlias = "NDArray[np.uint8]"
+"""Pictures of one video, uint8 [T, H, W, 3]."""
+
 RED = (230, 30, 30)
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
