@@ -12,6 +12,7 @@ from digan.inversion.fit import Inversion, fit_clip
 from digan.inversion.phases import FitSettings, Phase, plan
 from digan.inversion.plot import plot_curve, write_curve
 from digan.inversion.quality import blend_frames, psnr, repeat_frames
+from digan.inversion.report import Written, invert_to_files
 from digan.inversion.results import RESULTS, Result, ResultSettings, make_results, write_results
 from digan.inversion.space import CodeSpace, measure_space
 
@@ -25,8 +26,10 @@ __all__ = [
     "Result",
     "ResultSettings",
     "SavedCodes",
+    "Written",
     "blend_frames",
     "fit_clip",
+    "invert_to_files",
     "load_codes",
     "make_results",
     "measure_space",

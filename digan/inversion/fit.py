@@ -204,7 +204,7 @@ class _Fit:
         return starts, ""
 
     def _loss(self, phase: Phase, step: int, starts: _Starts) -> tuple[Tensor, Tensor]:
-        """The loss and the mean square error of every start, [B] each, on frames and cells drawn."""
+        """Loss and mean square error of every start, [B] each, on frames and cells drawn."""
         settings, device = self.settings, self.target.device
         pool = phase.frames(step, len(self.t))
         drawn = torch.randperm(pool, generator=self.rng)[: settings.batch_frames].sort().values

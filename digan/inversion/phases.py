@@ -15,7 +15,7 @@ from typing import Literal
 from digan.errors import DiganError
 
 Space = Literal["w", "w+"]
-STARTS = 12
+STARTS = 16
 STEPS = 600
 
 
@@ -109,15 +109,15 @@ class Phase:
 def plan(settings: FitSettings) -> list[Phase]:
     """The phases of an inversion; their steps add up to the settings'."""
     starts = settings.starts
-    few = -(-starts // 3)
+    half, few = -(-starts // 2), -(-starts // 5)
     shares = [0.2, 0.3, 0.25]
     counts = [round(settings.steps * share) for share in shares]
     counts.append(settings.steps - sum(counts))
     per_layer = settings.space == "w+"
     phases = [
         Phase("first frame", counts[0], starts, 4, (0.0, 0.0), (1.0, 0.5)),
-        Phase("motion", counts[1], few, 4, (0.2, 1.0), (1.0, 0.5)),
-        Phase("detail", counts[2], -(-few // 4), 2, (1.0, 1.0), (1.0, 0.3)),
+        Phase("motion", counts[1], half, 4, (0.2, 1.0), (1.0, 0.5)),
+        Phase("detail", counts[2], few, 2, (1.0, 1.0), (1.0, 0.3)),
         Phase("polish", counts[3], 1, 1, (1.0, 1.0), (0.5, 0.02), per_layer),
     ]
     return [phase for phase in phases if phase.steps]

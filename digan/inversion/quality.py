@@ -35,7 +35,8 @@ def repeat_frames(
 ) -> Frames:
     """For each wanted time the nearest frame: beyond the ends, the first or last one stays."""
     nearest = np.abs(wanted[:, None] - t[None]).argmin(axis=1)
-    return frames[nearest]
+    held: Frames = frames[nearest]
+    return held
 
 
 def blend_frames(
@@ -49,4 +50,5 @@ def blend_frames(
     after = np.minimum(before + 1, len(t) - 1)
     share = (place - before)[:, None, None, None]
     mixed = (1 - share) * frames[before] + share * frames[after]
-    return np.rint(mixed).astype(np.uint8)
+    blended: Frames = np.rint(mixed).astype(np.uint8)
+    return blended

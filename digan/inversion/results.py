@@ -219,6 +219,15 @@ RESULTS: dict[str, Callable[[_Scene], Result]] = {
 }
 
 
+def parse_results(text: str) -> list[str]:
+    """Names of results, separated by commas. Raises DiganError for one that is not known."""
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in RESULTS:
+            raise DiganError(f"results must be of {', '.join(RESULTS)}, got {name!r}")
+    return list(dict.fromkeys(names))
+
+
 def make_results(
     generator: Generator,
     codes: Codes,
@@ -236,9 +245,7 @@ def make_results(
     Raises:
         DiganError: a name that is not known.
     """
-    for name in names:
-        if name not in RESULTS:
-            raise DiganError(f"results must be of {', '.join(RESULTS)}, got {name!r}")
+    names = parse_results(",".join(names))
     scene = _Scene(generator, codes, clip, settings or ResultSettings())
     first, last = clip.indices[0], clip.indices[-1]
     whole = bool(clip.observed[first : last + 1].all())
