@@ -110,6 +110,13 @@ def test_history_has_every_step_of_every_start(found):
     assert all(np.isfinite([row.loss, row.psnr]).all() for row in found.history)
 
 
+def test_what_is_beyond_white_is_no_error():
+    frames = torch.tensor([-3.0, -1.0, 0.5, 1.0, 2.0])
+    assert fitting.apart(frames, torch.tensor(1.0)).tolist() == [-4, -2, -0.5, 0, 0]
+    assert fitting.apart(frames, torch.tensor(-1.0)).tolist() == [0, 0, 1.5, 2, 3]
+    assert fitting.apart(frames, torch.tensor(0.25)).tolist() == [-3.25, -1.25, 0.25, 0.75, 1.75]
+
+
 class Interrupting:
     """A progress bar behind which the user loses patience."""
 
