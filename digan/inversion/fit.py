@@ -87,7 +87,8 @@ def fit_clip(
     """Seeks the codes whose video is the clip, at its observed frames.
 
     The loss of a start is the mean of `apart(video, clip)^2` over the pixels drawn at this step,
-    plus the priors of `FitSettings`. Starts do not see each other. Ctrl-C ends it and keeps the best so far.
+    plus the priors of `FitSettings`. Starts do not see each other.
+    Ctrl-C ends it and keeps the best so far.
 
     Args:
         generator: the network; its parameters are not changed.
@@ -186,8 +187,10 @@ class _Fit:
         for step in range(phase.steps):
             optimizer.param_groups[0]["lr"] = self.settings.lr * phase.rate(step)
             loss, error = self._loss(phase, step, starts)
-            optimizer.zero_grad()
-            loss.sum().backward()
+            # For these two alone: a network that is still being trained keeps its gradients.
+            starts.content.grad, starts.motion.grad = torch.autograd.grad(
+                loss.sum(), [starts.content, starts.motion]
+            )
             optimizer.step()
             self.steps += 1
             self._record(phase, starts, loss, error, bar)

@@ -79,6 +79,12 @@ def test_nothing_global_is_used_or_changed(network, clip, found):
     assert not again.codes.ws.requires_grad
 
 
+def test_a_network_in_training_keeps_its_gradients(network, clip):
+    trained = tiny_network(seed=4).requires_grad_()
+    fit_clip(trained, clip, dataclasses.replace(SHORT, steps=5))
+    assert all(p.grad is None for p in trained.parameters())
+
+
 def test_held_out_frames_are_not_looked_at(network, clip):
     hidden = dataclasses.replace(clip, observed=np.array([True, True, False, False]))
     other = hidden.frames.copy()
