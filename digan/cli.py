@@ -30,6 +30,9 @@ VERBS: dict[str, Verb] = {
     "train": Verb("train a model, or continue a run", "train"),
     "generate": Verb("make videos with a trained network", "generate"),
     "inspect": Verb("show what a network has learned: frequencies, phases, blocks", "inspect"),
+    "invert": Verb(
+        "find the codes of a clip; show its past, its future, what lies between", "invert"
+    ),
     "bench": Verb("measure ops, synthesis, training and clip loader on this machine", "bench"),
     "info": Verb("versions, devices, and which path every op takes here", "info"),
 }

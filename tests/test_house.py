@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": FRAMES | {"execution", "files", "ranges"},
     "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
+    "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit", "native"},
     "showcase": FRAMES,
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
-    | {"inspection"},
+    | {"inspection", "inversion", "files"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.
