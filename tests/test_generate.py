@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from digan import synthesis
 from digan.cli import main
 from digan.config import GeneratorConfig
 from digan.data.video import decode_frames, probe
@@ -33,6 +32,7 @@ from digan.grid import frame_times
 from digan.nn import VideoINR
 from digan.nn.snapshot import NetworkInfo
 from digan.ranges import parse_grid, parse_seeds
+from digan.synthesis import streaming
 from tests.tiny_runs import CLASSES, network_file, tiny_network
 
 CLIP = 5
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(network, tmp_path, monke
     """
     alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
     most: dict[str, list[int]] = {"floats": [], "bytes": []}
-    render, to_uint8 = VideoINR.render, synthesis.to_uint8
+    render, to_uint8 = VideoINR.render, streaming.to_uint8
 
     def counted_render(self: VideoINR, grid: Any) -> torch.Tensor:
         most["floats"].append(len(alive))
@@ -315,7 +315,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(network, tmp_path, monke
         return found
 
     monkeypatch.setattr(VideoINR, "render", counted_render)
-    monkeypatch.setattr(synthesis, "to_uint8", counted_bytes)
+    monkeypatch.setattr(streaming, "to_uint8", counted_bytes)
     formats = ("--format", "mp4,gif,png,npz,sheet")
     generate(network, tmp_path, "--frames", 80, "--chunk", 2, "--seeds", "0-1", *formats)
     assert len(most["floats"]) == 80  # 40 chunks of 2 videos

@@ -1,7 +1,8 @@
-"""Frames from a network: seeds to codes, codes to frames, in chunks of bounded memory."""
+"""Codes to frames, in chunks of bounded memory."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,56 +11,51 @@ from torch import Tensor
 
 from digan.grid import SpaceTimeGrid
 from digan.nn import Generator, VideoINR
-from digan.randomness import sample_rng
+from digan.synthesis.codes import write_videos
+from digan.synthesis.shots import Shot
 
 CHUNK_PIXELS = 1 << 17  # pixels evaluated at once: 8 frames of 128x128
-
-
-def content_latent(seed: int, latent_dim: int) -> Tensor:
-    """z of a content seed, float32 [D]; a function of the seed alone."""
-    return _latent(seed, "content", latent_dim)
-
-
-def motion_latent(seed: int, latent_dim: int) -> Tensor:
-    """z_motion of a motion seed, float32 [D]; a function of the seed alone."""
-    return _latent(seed, "motion", latent_dim)
-
-
-def _latent(seed: int, stream: str, latent_dim: int) -> Tensor:
-    draws = sample_rng(seed, f"latent/{stream}", 0).standard_normal(latent_dim)
-    return torch.from_numpy(draws.astype(np.float32))
-
-
-@torch.no_grad()
-def write_videos(
-    generator: Generator,
-    seeds: Sequence[int],
-    motion_seeds: Sequence[int] | None = None,
-    labels: Sequence[int] | None = None,
-    *,
-    truncation: float = 1.0,
-) -> VideoINR:
-    """The coordinate networks of some seeds.
-
-    Args:
-        generator: the network.
-        seeds: content seeds, one a video.
-        motion_seeds: one a video; the content seeds by default.
-        labels: classes, one a video; conditional networks only.
-        truncation: psi, see `Generator.map`.
-    """
-    device, dim = generator.w_avg.device, generator.config.latent_dim
-    dtype = generator.w_avg.dtype
-    motion_seeds = seeds if motion_seeds is None else motion_seeds
-    z = torch.stack([content_latent(s, dim) for s in seeds]).to(device, dtype)
-    z_motion = torch.stack([motion_latent(s, dim) for s in motion_seeds]).to(device, dtype)
-    label = None if labels is None else torch.tensor(list(labels), device=device)
-    return generator.write(generator.map(z, label, truncation=truncation), z_motion)
 
 
 def chunk_frames(videos: int, frame_size: int, chunk_pixels: int = CHUNK_PIXELS) -> int:
     """Frames of every video that are evaluated at once; at least 1."""
     return max(1, chunk_pixels // (videos * frame_size * frame_size))
+
+
+@torch.no_grad()
+def stream(generator: Generator, shot: Shot, *, chunk: int | None = None) -> Iterator[Tensor]:
+    """Renders a shot chunk by chunk; memory does not grow with the number of frames.
+
+    Args:
+        generator: the network. shot: what to show.
+        chunk: frames at once; by default as many as fit CHUNK_PIXELS. Without effect on them.
+
+    Yields:
+        uint8 [B, n, H, W, 3] on the CPU, in order of time.
+    """
+    grid = shot.grid
+    if chunk is None:
+        chunk = chunk_frames(shot.videos, grid.frame_size(generator.config.resolution))
+    if not shot.along_time:
+        inr = shot.codes.write(generator)
+        yield from stream_frames(inr, grid.t, density=grid.density, zoom=grid.zoom, chunk=chunk)
+        return
+    for start in range(0, shot.frames, chunk):
+        yield to_uint8(_along_time(generator, shot, slice(start, start + chunk))).cpu()
+
+
+@torch.no_grad()
+def render(generator: Generator, shot: Shot) -> Tensor:
+    """All frames of a shot at once: [B, T, H, W, 3], about [-1, 1], without gradients."""
+    if shot.along_time:
+        return _along_time(generator, shot, slice(None))
+    return shot.codes.write(generator).render(shot.grid)
+
+
+def _along_time(generator: Generator, shot: Shot, some: slice) -> Tensor:
+    """Some frames [1, n, H, W, 3], each of its own code."""
+    grid = dataclasses.replace(shot.grid, t=shot.grid.t[some, None])
+    return shot.codes.take(some).write(generator).render(grid).transpose(0, 1)
 
 
 @torch.no_grad()

@@ -1,0 +1,102 @@
+"""Everything a trained network can show: any time, density, extent, motion, class, and walks.
+
+    seeds -> `seed_codes` -> a shot (`long_video`, `denser`, ...) -> `stream` or `render` -> frames
+
+Codes and shots are descriptions, and cost nothing; frames come in chunks of bounded memory.
+"""
+
+from digan.synthesis.codes import (
+    Codes,
+    cat_codes,
+    content_latent,
+    interpolate_codes,
+    motion_latent,
+    seed_codes,
+    write_videos,
+)
+from digan.synthesis.marks import beside, difference, red_box, resample, square_box
+from digan.synthesis.shots import (
+    Shot,
+    class_sweep,
+    content_walk,
+    denser,
+    extrapolate_time,
+    extrapolated,
+    interpolate_time,
+    long_video,
+    motion_walk,
+    single_frame,
+    slow_motion,
+    two_motions,
+    walk,
+    wider,
+)
+from digan.synthesis.streaming import (
+    CHUNK_PIXELS,
+    chunk_frames,
+    clips,
+    render,
+    stream,
+    stream_frames,
+    to_uint8,
+)
+from digan.synthesis.times import (
+    CURVES,
+    Curve,
+    curve_through,
+    curve_times,
+    ease,
+    linear,
+    parse_curve,
+    ping_pong,
+    progress,
+    slow_middle,
+    swing,
+)
+
+__all__ = [
+    "CHUNK_PIXELS",
+    "CURVES",
+    "Codes",
+    "Curve",
+    "Shot",
+    "beside",
+    "cat_codes",
+    "chunk_frames",
+    "class_sweep",
+    "clips",
+    "content_latent",
+    "content_walk",
+    "curve_through",
+    "curve_times",
+    "denser",
+    "difference",
+    "ease",
+    "extrapolate_time",
+    "extrapolated",
+    "interpolate_codes",
+    "interpolate_time",
+    "linear",
+    "long_video",
+    "motion_latent",
+    "motion_walk",
+    "parse_curve",
+    "ping_pong",
+    "progress",
+    "red_box",
+    "render",
+    "resample",
+    "seed_codes",
+    "single_frame",
+    "slow_middle",
+    "slow_motion",
+    "square_box",
+    "stream",
+    "stream_frames",
+    "swing",
+    "to_uint8",
+    "two_motions",
+    "walk",
+    "wider",
+    "write_videos",
+]
