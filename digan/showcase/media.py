@@ -179,7 +179,11 @@ def make_section(
             ]
             groups.append(
                 Group(
-                    scene.title, scene.text, tuple(clips), scene.command, scene.times,
+                    scene.title,
+                    scene.text,
+                    tuple(clips),
+                    scene.command,
+                    scene.times,
                     scene.columns,
                 )  # fmt: skip
             )
