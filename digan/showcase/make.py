@@ -164,8 +164,8 @@ def _clip(info: NetworkInfo) -> str:
 def _lead(info: NetworkInfo) -> list[str]:
     size = info.generator.resolution
     return [
-        f"{info.description or 'A video generator'}: what one network, trained on clips of "
-        f"{info.clip_frames} frames of {size}×{size} pixels, can show.",
+        f"What one network can show, trained on clips of {info.clip_frames} frames of "
+        f"{size}×{size} pixels" + (f": {info.description}." if info.description else "."),
         "Videos start when they are seen, and those beside one another play in step. The line "
-        "under each group is the command that makes the same.",
+        "under them is the command that makes the same, apart from boxes and differences.",
     ]

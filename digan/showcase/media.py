@@ -58,6 +58,7 @@ class Scene:
         command: a command line that makes the same, or "".
         times: t of every frame of the longest film, in clip units; None without a clock.
         columns: films beside one another, on a large screen and on a phone.
+        to_scale: whether a video with more pixels is larger on the screen.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Scene:
     command: str = ""
     times: tuple[float, ...] | None = None
     columns: tuple[int, int] = (2, 1)
+    to_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Group:
     command: str = ""
     times: tuple[float, ...] | None = None
     columns: tuple[int, int] = (2, 1)
+    to_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,16 +180,10 @@ def make_section(
                 shoot(film, beside / f"{name}-{number}-{index}.mp4", advance)
                 for index, film in enumerate(scene.films, 1)
             ]
-            groups.append(
-                Group(
-                    scene.title,
-                    scene.text,
-                    tuple(clips),
-                    scene.command,
-                    scene.times,
-                    scene.columns,
-                )  # fmt: skip
-            )
+            # A group has the scene's fields, but clips in place of films.
+            about = {f.name: getattr(scene, f.name) for f in dataclasses.fields(scene)}
+            del about["films"]
+            groups.append(Group(clips=tuple(clips), **about))
         section = Section(name, title, plan.text, tuple(groups), folder)
         _write_record(beside / RECORD, section, key)
         shutil.rmtree(folder, ignore_errors=True)
@@ -235,4 +232,5 @@ def _read_group(values: dict[str, Any]) -> Group:
         command=str(values["command"]),
         times=None if times is None else tuple(float(t) for t in times),
         columns=(int(wide), int(narrow)),
+        to_scale=bool(values["to_scale"]),
     )

@@ -19,8 +19,8 @@ _TYPES = {
     ".mp4": "video/mp4", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp",
 }  # fmt: skip
 _EDGE = 1e-9  # times this close to 0 and 1 are within the clip
-_WIDEST = 560  # CSS pixels of a video that stands alone
-_ENLARGED = 12  # most screen pixels for one of a video's
+_WIDEST = 520  # CSS pixels to which any video may be enlarged
+_ENLARGED = 2  # most CSS pixels for one of a larger video's
 
 
 def text(value: object) -> str:
@@ -71,18 +71,18 @@ class Page:
 
     def group(self, group: Group, folder: Path) -> None:
         """Adds videos that play in step."""
-        longest = max(group.clips, key=lambda clip: clip.frames / clip.fps)
+        finest = max(group.clips, key=lambda clip: clip.frames)  # whose frames are counted
         wide, narrow = group.columns
         times = group.times or ()
         marks = f' data-times="{" ".join(f"{t:.4g}" for t in times)}"' if times else ""
         films = "".join(self._film(clip, folder) for clip in group.clips)
         self._body.append(
-            f'<figure class="group" data-frames="{longest.frames}" data-fps="{longest.fps:.6g}"'
+            f'<figure class="group" data-frames="{finest.frames}" data-fps="{finest.fps:.6g}"'
             f'{marks} style="--columns: {wide}; --columns-phone: {narrow}">'
             + (f"<h3>{text(group.title)}</h3>" if group.title else "")
             + (f"<p>{text(group.text)}</p>" if group.text else "")
-            + f'<div class="films">{films}</div>'
-            + _bar(longest, times, group.title)
+            + f'<div class="films"{_proportions(group)}>{films}</div>'
+            + _bar(finest, times, group.title)
             + (f"<pre><code>{text(group.command)}</code></pre>" if group.command else "")
             + "</figure>"
         )
@@ -93,10 +93,12 @@ class Page:
         self._media.append(
             f'<script type="text/plain" id="{name}">{data_uri(path)}</script>'
         )  # fmt: skip
-        facts = f"{clip.width}×{clip.height}, {clip.frames} frames, {number(clip.fps)} fps"
-        widest = max(_WIDEST, clip.width) if clip.pixelated else min(clip.width * _ENLARGED, 1100)
+        # No-break spaces: a line of them is broken between facts only.
+        facts = (
+            f"{clip.width}×{clip.height}, {clip.frames}\u00a0frames, {number(clip.fps)}\u00a0fps"
+        )
         return (
-            f'<figure class="film" style="--widest: {widest}px">'
+            f'<figure class="film" style="--widest: {max(clip.width * _ENLARGED, _WIDEST)}px">'
             f'<video class="{"pixelated" if clip.pixelated else "smooth"}" muted playsinline '
             f'disablepictureinpicture preload="none" width="{clip.width}" height="{clip.height}" '
             f'data-media="{name}" data-frames="{clip.frames}" data-fps="{clip.fps:.6g}" '
@@ -143,14 +145,26 @@ class Page:
         )
 
 
+def _proportions(group: Group) -> str:
+    """Columns as wide as their videos, where these are shown to scale."""
+    if not group.to_scale:
+        return ""
+    widths = " ".join(f"{clip.width}fr" for clip in group.clips)
+    most = max(clip.width for clip in group.clips)
+    shares = " ".join(
+        f"--share-{i}: {clip.width / most:.2%};" for i, clip in enumerate(group.clips, 1)
+    )
+    return f' data-scaled style="--widths: {widths}; {shares}"'
+
+
 def _absent(section: Section) -> str:
     return f'<p class="absent">{text(section.text)}</p>'
 
 
-def _bar(longest: Clip, times: Sequence[float], title: str) -> str:
+def _bar(finest: Clip, times: Sequence[float], title: str) -> str:
     """Play and pause, the ruler of time, speed and size, for all videos of a group."""
     inside = [i for i, t in enumerate(times) if -_EDGE <= t <= 1 + _EDGE]
-    last = max(longest.frames - 1, 1)
+    last = max(finest.frames - 1, 1)
     begin, end = (inside[0] / last, inside[-1] / last) if inside else (0.0, 1.0)
     beyond = bool(times) and len(inside) < len(times)
     legend = (
@@ -161,10 +175,10 @@ def _bar(longest: Clip, times: Sequence[float], title: str) -> str:
         f'<option value="{value}">{name}</option>'
         for value, name in ((1, "1× speed"), (0.5, "½ speed"), (0.25, "¼ speed"))
     )
-    about = text(title or longest.caption)
+    about = text(title or finest.caption)
     return (
         '<div class="bar"><button type="button" class="play">Play</button>'
-        f'<input class="ruler" type="range" min="0" max="{longest.frames - 1}" step="1" value="0" '
+        f'<input class="ruler" type="range" min="0" max="{finest.frames - 1}" step="1" value="0" '
         f'aria-label="Frame of {about}" style="--from: {begin:.2%}; --to: {end:.2%}">'
         "<output></output>"
         f'<select aria-label="Speed of {about}">{speeds}</select>'

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from digan.showcase.media import Film, Frames, Plan, Scene
 from digan.showcase.settings import LONG_FPS
 from digan.showcase.studio import Studio, pieces, seed_text
@@ -144,13 +147,13 @@ def time_extrapolation(studio: Studio) -> Plan:
             "One and a half clip lengths before the first frame of a training clip, and as much "
             "after the last.",
             (
-                "--frames", both.frames, f"--t-start={float(both.grid.t[0]):.17g}",
+                "--frames", both.frames, f"--t-start={float(both.grid.t[0]):.6g}",
             ),
         ),
     ):  # fmt: skip
         outside = extrapolated(shot.grid).numpy()
 
-        def boxed(frames: Frames, place: slice, outside: Frames = outside) -> Frames:
+        def boxed(frames: Frames, place: slice, outside: NDArray[np.bool_] = outside) -> Frames:
             return red_box(frames, outside[place])
 
         scenes.append(
@@ -176,7 +179,8 @@ def diverse_motion(studio: Studio) -> Plan:
     fps = studio.settings.fps
     for content in studio.some(2):
         motions = studio.some(2, studio.settings.seeds.index(content) + 1)
-        label = (studio.labels([content]) or [None])[0]
+        labels = studio.labels([content])
+        label = None if labels is None else labels[0]
         shot = studio.large(
             two_motions(
                 studio.generator, content, motions, studio.times(), label,
@@ -202,9 +206,8 @@ def diverse_motion(studio: Studio) -> Plan:
             )
         )  # fmt: skip
     return Plan(
-        "Content and motion are separate codes: the same sky moves in different ways. At t = 0 "
-        "the videos are equal, since motion only turns the phases of the Fourier features in "
-        "proportion to time.",
+        "Content and motion are separate codes: the same scene moves in different ways. At t = 0 "
+        "the videos are equal: the motion code enters multiplied by time.",
         tuple(scenes),
     )
 
@@ -289,6 +292,7 @@ def space_extrapolation(studio: Studio) -> Plan:
         ),
         times=_times(plain),
         columns=(2, 1),
+        to_scale=True,
     )
     return Plan("The network is asked for points outside the square it was trained on.", (scene,))
 

@@ -29,7 +29,7 @@ def beyond(studio: Studio) -> Plan:
     """What can be done with codes and times beside drawing them."""
     return Plan(
         "Codes and times are numbers: one can go from one to another, and through them.",
-        (*_between(studio), *_walks(studio), _slow_motion(studio)),
+        (*_between(studio), _walks(studio), _slow_motion(studio)),
     )
 
 
@@ -60,31 +60,29 @@ def _between(studio: Studio) -> tuple[Scene, Scene]:
     return scenes[0], scenes[1]
 
 
-def _walks(studio: Studio) -> tuple[Scene, Scene]:
-    """One video that walks through the codes of some seeds and back to the first."""
+def _walks(studio: Studio) -> Scene:
+    """Videos that walk through the codes of some seeds and back to the first."""
     seeds = studio.some(STOPS)
     label = studio.labels(seeds[:1])
     stops = studio.codes(seeds, labels=None if label is None else label * len(seeds))
     frames = round(WALK_FPS * WALK_SECONDS)
     # Time swings to the end of the clip and back, so that the loop has no seam.
     t = curve_times(swing, frames, closed=True)
-    scenes = []
-    for walk, title, how in (
-        (content_walk, "A walk through contents", "while the motion stays that of the first"),
-        (motion_walk, "A walk through motions", "while the content stays that of the first"),
-    ):
-        shot = studio.large(walk(stops, t, closed=True))
-        scenes.append(
-            Scene(
-                title,
-                f"Through the codes of seeds {seed_text(seeds)} and back to the first, {how}; time "
-                "swings there and back. A loop without a seam.",
-                (studio.film(f"{frames} frames", shot, WALK_FPS),),
-                times=tuple(t.tolist()),
-                columns=(1, 1),
-            )
+    films = tuple(
+        studio.film(caption, studio.large(walk(stops, t, closed=True)), WALK_FPS)
+        for walk, caption in (
+            (content_walk, "Through contents, with the motion of the first"),
+            (motion_walk, "Through motions, with the content of the first"),
         )
-    return scenes[0], scenes[1]
+    )
+    return Scene(
+        "Latent walks",
+        f"While a video plays, its code goes through those of seeds {seed_text(seeds)} and back to "
+        "the first, and time swings there and back: loops without a seam.",
+        films,
+        times=tuple(t.tolist()),
+        columns=(2, 1),
+    )
 
 
 def _slow_motion(studio: Studio) -> Scene:
