@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,15 +23,23 @@ class GenerateArgs:
 
     Time 0 is the first frame of a training clip, 1 its last. --frames alone continues at
     training speed, beyond the clip if there are more; with --t-end the frames are evenly
-    spaced over the range; --time-density k puts k-1 frames between each two. --fps is
-    playback speed only.
+    spaced over the range; --time-density k puts k-1 frames between each two. A time curve
+    spreads the same frames over the same range in another way. --fps is playback speed only.
+    Ctrl-C leaves files that play.
 
     Examples:
         digan generate --network demo --seeds 0-3
         digan generate --network RUN --seeds 0-35 --grid 6x6 --format mp4,gif
         digan generate --network F --frames 128 --fps 30 --motion-seeds 0-3 --seeds 7
         digan generate --network F --time-density 8 --fps 64     # 8x smoother
-        digan generate --network F --size 512 --zoom 1.5         # denser, and wider
+        digan generate --network F --frames 64 --t-start -1 --t-end 3 --mark   # past and future
+        digan generate --network F --time-density 8 --time-curve slow-middle   # slow motion
+        digan generate --network F --seeds 7 --motion-seeds 0,1 --difference   # diverse motion
+        digan generate --network F --size 512 --compare          # beside plain enlargement
+        digan generate --network F --zoom 1.5 --mark             # wider than the training square
+        digan generate --network F --class all --seeds 0-5 --grid 6x4          # a row a class
+        digan generate --network F --seeds 0-3 --walk content --frames 120     # seed to seed
+        digan generate --network F --seeds 0-3 --walk both --loop --frames 96  # without a seam
     """
 
     network: str
@@ -40,7 +49,7 @@ class GenerateArgs:
     motion_seeds: str | None = None
     """Motion seeds; the content seeds by default. One of either goes with all of the other."""
     classes: Annotated[str | None, tyro.conf.arg(name="class")] = None
-    """Classes by number, range or name; a conditional network takes them in turn by default."""
+    """Classes by number, range or name, or all; taken in turn by default."""
     frames: int | None = None
     """Frames at training speed; a clip by default."""
     t_start: float = 0.0
@@ -49,6 +58,11 @@ class GenerateArgs:
     """Time of the last frame."""
     time_density: int = 1
     """k divides the time step: k*(n-1)+1 frames."""
+    time_curve: str | None = None
+    """How time passes: linear, ease, slow-middle, ping-pong (there and back), swing (the same,
+    softly), or points PLAYBACK:TIME as 0:0,0.4:0.1,1:1, both from 0 to 1."""
+    loop: bool = False
+    """The last frame leads into the first: time swings there and back, a walk returns."""
     fps: float | None = None
     """Playback frames per second; the training data's by default."""
     size: int | None = None
@@ -59,6 +73,15 @@ class GenerateArgs:
     """Truncation psi: 1 none, 0 the average video."""
     grid: str | None = None
     """COLUMNSxROWS: all videos in one file."""
+    walk: Literal["content", "motion", "both"] | None = None
+    """One video that walks through the codes of all seeds while it plays; the other code stays
+    that of the first."""
+    difference: bool = False
+    """Two videos and where they differ, side by side."""
+    compare: bool = False
+    """Beside nearest, bilinear and bicubic enlargement, in this order; needs --size."""
+    mark: bool = False
+    """Red boxes: round frames outside the clip's time, and round the training square."""
     format: str = "mp4"
     """Any of mp4, gif, png, npz, sheet (a few frames in one picture), separated by commas."""
     outdir: Path = Path("out")
@@ -101,7 +124,13 @@ def run(arguments: list[str]) -> int:
     classes = None if asked.classes is None else generate.parse_classes(asked.classes, info)
     request = generate.Request(
         t=generate.request_times(
-            info, asked.frames, asked.t_start, asked.t_end, asked.time_density
+            info,
+            asked.frames,
+            asked.t_start,
+            asked.t_end,
+            asked.time_density,
+            curve=asked.time_curve,
+            loop=asked.loop,
         ),
         fps=asked.fps or info.fps or DEFAULT_FPS,
         density=generate.density_of(asked.size, info.generator.resolution),
@@ -110,8 +139,20 @@ def run(arguments: list[str]) -> int:
         chunk=asked.chunk,
         formats=formats,
         outdir=asked.outdir,
+        walk=asked.walk,
+        closed=asked.loop,
+        mark=asked.mark,
+        difference=asked.difference,
+        compare=asked.compare,
     )
     videos = generate.choose_videos(info, seeds, motion_seeds, classes)
-    for path in generate.render_files(generator, videos, request, grid):
+    try:
+        with generate.stoppable():
+            paths = generate.render_files(generator, videos, request, grid)
+    except generate.Stopped as stopped:
+        kept = f"; what plays: {stopped.done}" if stopped.done else ""
+        print(f"digan: stopped by {stopped}{kept}", file=sys.stderr)
+        return 128 + stopped.number
+    for path in paths:
         print(path)
     return 0

@@ -1,0 +1,148 @@
+"""Videos from a network, streamed into files."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from digan.config import Kernels, Precision
+from digan.data.sinks import FrameSink, SheetFile, open_sink, tile_frames
+from digan.errors import DiganError
+from digan.execution import COMPUTE_DTYPES, choose_device, choose_impl
+from digan.files import writable_folder
+from digan.generate.cells import cell_frames, panels
+from digan.generate.request import MOST_PIXELS, Request
+from digan.generate.stopping import Stopped, whole
+from digan.generate.videos import Cell, Video, choose_cells
+from digan.nn import Generator
+from digan.nn.snapshot import NetworkInfo, load_network
+
+
+def render_files(
+    generator: Generator,
+    videos: Sequence[Video],
+    request: Request,
+    grid: tuple[int, int] | None = None,
+    *,
+    progress: bool = True,
+) -> list[Path]:
+    """Writes the videos, one file each or one grid of all; returns the paths.
+
+    Within `stoppable`, a signal ends the work with files that play (an npz goes).
+
+    Raises:
+        DiganError: a grid with fewer places than videos, a place that cannot be written, what
+            `choose_cells` raises, a comparison at the network's own size.
+        Stopped: a signal came.
+    """
+    cells = choose_cells(videos, walk=request.walk, difference=request.difference)
+    columns = _checked(generator, cells, request, grid)
+    writable_folder(request.outdir)
+    groups = [cells] if grid is not None else [[cell] for cell in cells]
+    paths: list[Path] = []
+    total = len(request.t) * len(groups)
+    with tqdm(total=total, unit="frame", disable=not progress, file=sys.stderr) as bar:
+        for group in groups:
+            stem = group[0].name if grid is None else f"grid{group[0].name}"
+            stem = stem if len(group) == 1 or grid is None else f"{stem}-{group[-1].name}"
+            paths += _render_group(generator, group, request, stem, columns, bar)
+    return paths
+
+
+def _checked(
+    generator: Generator, cells: Sequence[Cell], request: Request, grid: tuple[int, int] | None
+) -> int:
+    """The grid's columns, once everything fits."""
+    columns, rows = grid or (1, 1)
+    if grid is not None and columns * rows < len(cells):
+        raise DiganError(
+            f"a grid of {columns}x{rows} holds {columns * rows} videos, got {len(cells)}"
+        )
+    resolution = generator.config.resolution
+    if request.compare and request.density == 1:
+        raise DiganError(f"--compare needs a --size above the network's resolution of {resolution}")
+    side = request.grid.frame_size(resolution)
+    width, height = side * panels(request) * columns, side * (rows if grid else 1)
+    if side > MOST_PIXELS:
+        raise DiganError(f"frames must be at most {MOST_PIXELS} pixels a side, got {side}")
+    if max(width, height) > MOST_PIXELS:
+        raise DiganError(
+            f"pictures must be at most {MOST_PIXELS} pixels a side, got {width}x{height}: "
+            f"choose a smaller --size or --grid"
+        )
+    return columns
+
+
+def _render_group(
+    generator: Generator,
+    group: Sequence[Cell],
+    request: Request,
+    stem: str,
+    columns: int,
+    bar: Any,
+) -> list[Path]:
+    paths = [request.outdir / _file_name(stem, kind) for kind in request.formats]
+    done = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            sinks: list[FrameSink] = [
+                stack.enter_context(open_sink(path, request.fps, len(request.t))) for path in paths
+            ]
+            for frames in _tiles(generator, group, request, columns):
+                for frame in frames:
+                    with whole():
+                        for sink in sinks:
+                            sink.write(frame)
+                        done += 1
+                        bar.update()
+    except Stopped as stopped:
+        kept = [str(path) for path in paths if path.exists()]
+        if kept:
+            stopped.done = f"{' '.join(kept)} of {done} frames, of {len(request.t)}"
+        raise
+    return paths
+
+
+def _file_name(stem: str, kind: str) -> str:
+    return {"png": stem, "sheet": f"{stem}{SheetFile.ENDING}"}.get(kind, f"{stem}.{kind}")
+
+
+def _tiles(
+    generator: Generator, group: Sequence[Cell], request: Request, columns: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Chunks [n, H, W, 3] of the group's cells side by side."""
+    streams = [cell_frames(generator, cell, request) for cell in group]
+    for pieces in zip(*streams, strict=True):
+        if len(pieces) == 1:
+            yield pieces[0]
+        else:
+            together = np.stack(pieces).swapaxes(0, 1)  # [n, N, H, W, 3]
+            yield np.stack([tile_frames(frames, columns) for frames in together])
+
+
+def open_network(
+    name: str,
+    *,
+    precision: Precision = "fp32",
+    kernels: Kernels = "auto",
+    device: str | None = None,
+) -> tuple[Generator, NetworkInfo]:
+    """The generator of a network file, on the GPU where there is one.
+
+    Raises:
+        DiganError: a file that cannot be read, kernels demanded that cannot run.
+    """
+    chosen = choose_device(device)
+    return load_network(
+        name,
+        impl=choose_impl(kernels, chosen),
+        dtype=COMPUTE_DTYPES[precision],
+        device=chosen,
+    )
