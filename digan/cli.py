@@ -29,6 +29,9 @@ VERBS: dict[str, Verb] = {
     "data check": Verb("report on a store: counts, lengths, damage, a contact sheet", "data_check"),
     "train": Verb("train a model, or continue a run", "train"),
     "generate": Verb("make videos with a trained network", "generate"),
+    "invert": Verb(
+        "find the codes of a clip; show its past, its future, what lies between", "invert"
+    ),
     "showcase": Verb("write one page with everything a network can show", "showcase"),
     "bench": Verb("measure ops, synthesis, training and clip loader on this machine", "bench"),
     "info": Verb("versions, devices, and which path every op takes here", "info"),

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "ranges": {"errors"},
     "native": {"_version", "toolkit"},
+    "plotting": {"errors"},
     "ops": {"native"},
     "grid": BASE,
     "config": BASE | {"grid"},
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
     "bench": FRAMES | {"training", "execution", "files", "info"},
+    "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit", "native"},
     "showcase": FRAMES | {"_version", "generate", "files", "ranges"},
@@ -55,7 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": SHOW | {"generate", "demo_page", "files"},
     "demo_page": {"errors", "files", "data", "showcase"},
     "cli": BASE,
-    "verbs": SHOW | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"},
+    "verbs": SHOW
+    | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
+    | {"inversion", "files"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -189,6 +189,25 @@ class VideoINR:
             )
         return grid.crop(image, config.resolution)
 
+    def render_cells(self, t: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """A part of every frame, for gradients that need not see all pixels at every step.
+
+        Args:
+            t: times in clip units, [T] shared by all videos or [B, T]; float64.
+            rows, columns: cells of the 32x32 grid, int64 [R] and [K], in any order.
+
+        Returns:
+            [B, T, s*R, s*K, 3] with s = resolution / 32: what the normal frame shows on the cells.
+        """
+        like = self.blocks[0].freq
+        assert like is not None
+        grid, levels = SpaceTimeGrid(t), []
+        for block in self.generator.synthesis_blocks():
+            y, x = grid.axes(block.grid_size, like)
+            factor = block.grid_size // BASE_SIZE
+            levels.append((y[cell_pixels(rows, factor)], x[cell_pixels(columns, factor)]))
+        return self._evaluate(self.blocks, grid.times(like.shape[0], like), levels)
+
     def _evaluate(
         self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
@@ -200,6 +219,12 @@ class VideoINR:
             x, image = block(x, image, weights, t, axes)
         assert image is not None
         return image
+
+
+def cell_pixels(cells: Tensor, factor: int) -> Tensor:
+    """Indices of the pixels of some cells on an axis, `factor` a cell: [len(cells) * factor]."""
+    inside = torch.arange(factor, device=cells.device)
+    return (cells[:, None] * factor + inside).flatten()
 
 
 def _strip(axis: Tensor, rows: slice, count: int) -> Tensor:
