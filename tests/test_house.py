@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit", "native"},
-    "showcase": FRAMES | {"_version", "generate", "files", "ranges"},
+    "showcase": FRAMES | {"_version", "generate", "files", "inversion"},
     "explore": FRAMES,
     "demo": SHOW | {"generate", "demo_page", "files"},
     "demo_page": {"errors", "files", "data", "showcase"},

@@ -107,12 +107,18 @@ def _key(name: str, studio: Studio, print_of_file: str, precision: Precision) ->
         "network": studio.network,
         "sha256": print_of_file,
         "precision": precision,
-        "settings": {
-            field: list(value) if isinstance(value, tuple) else value if value is None
-            else str(value) if isinstance(value, Path) else value
-            for field, value in values.items()
-        },
-    }  # fmt: skip
+        "settings": {field: _plain(value) for field, value in values.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON gives it back; a video with what changes when it does."""
+    if not isinstance(value, Path):
+        return list(value) if isinstance(value, tuple) else value
+    files = sorted(value.iterdir()) if value.is_dir() else [value]
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()
+    return [str(value), digest]
 
 
 def _sha256(path: Path) -> str:

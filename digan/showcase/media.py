@@ -55,10 +55,11 @@ class Scene:
 
     Attributes:
         title, text: what is shown, and how. films: those films.
-        command: a command line that makes the same, or "".
+        command: lines that make the same, or "".
         times: t of every frame of the longest film, in clip units; None without a clock.
         columns: films beside one another, on a large screen and on a phone.
         to_scale: whether a video with more pixels is larger on the screen.
+        measured: more text, known only once the films are made.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Scene:
     times: tuple[float, ...] | None = None
     columns: tuple[int, int] = (2, 1)
     to_scale: bool = False
+    measured: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Group:
     times: tuple[float, ...] | None = None
     columns: tuple[int, int] = (2, 1)
     to_scale: bool = False
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def make_section(
             # A group has the scene's fields, but clips in place of films.
             about = {f.name: getattr(scene, f.name) for f in dataclasses.fields(scene)}
             del about["films"]
+            about["measured"] = scene.measured() if scene.measured else ""
             groups.append(Group(clips=tuple(clips), **about))
         section = Section(name, title, plan.text, tuple(groups), folder)
         _write_record(beside / RECORD, section, key)
@@ -233,4 +237,5 @@ def _read_group(values: dict[str, Any]) -> Group:
         times=None if times is None else tuple(float(t) for t in times),
         columns=(int(wide), int(narrow)),
         to_scale=bool(values["to_scale"]),
+        measured=str(values["measured"]),
     )

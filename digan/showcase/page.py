@@ -82,6 +82,7 @@ class Page:
             + (f"<h3>{text(group.title)}</h3>" if group.title else "")
             + (f"<p>{text(group.text)}</p>" if group.text else "")
             + f'<div class="films"{_proportions(group)}>{films}</div>'
+            + (f'<p class="soft measured">{text(group.measured)}</p>' if group.measured else "")
             + _bar(finest, times, group.title)
             + (f"<pre><code>{text(group.command)}</code></pre>" if group.command else "")
             + "</figure>"

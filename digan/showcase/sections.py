@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digan.showcase.media import Film, Frames, Plan, Scene
+from digan.showcase.prediction import prediction
 from digan.showcase.settings import LONG_FPS
 from digan.showcase.studio import Studio, pieces, seed_text
 from digan.showcase.walks import beyond
@@ -28,43 +29,42 @@ from digan.synthesis import (
     wider,
 )
 
-SAMPLES = 8  # of a film of the main results
+SAMPLES, COLUMNS = 8, 4  # of a film of the main results
 TIME_FACTOR = 8
 LONGER = 4  # times a clip, when time is extrapolated
 SPACE_FACTORS = (4, 8)
 ZOOM = 1.5
 ROW = 5  # seeds of a class
 MOST_CLASSES = 24
-GAIN = 4.0  # contrast of differences
+GAIN = 2.0  # contrast of differences
 
 
 def main_results(studio: Studio) -> Plan:
     """Random samples."""
     seeds = studio.settings.seeds
-    scenes = []
     groups = [seeds[i : i + SAMPLES] for i in range(0, len(seeds), SAMPLES)]
     films = []
     for group in groups:
         shot = studio.large(_plain(studio, group))
         caption = f"Seeds {seed_text(group)}"
-        films.append(studio.film(caption, shot, studio.settings.fps, columns=_columns(len(group))))
-    classes = ", classes in turn" if studio.info.generator.num_classes else ""
-    scenes.append(
-        Scene(
-            "",
-            f"{len(seeds)} random samples{classes}, not chosen: {studio.frames} frames each.",
-            tuple(films),
-            studio.command(
-                seeds, *_length(studio), "--grid", _grid_word(len(seeds)), *_fps(studio)
-            ),
-            times=_times(_plain(studio, seeds[:1])),
-            columns=(min(len(films), 2), 1),
-        )
+        films.append(studio.film(caption, shot, studio.settings.fps, columns=COLUMNS))
+    lines = [
+        studio.command(group, *_length(studio), "--grid", _grid_word(len(group)), *_fps(studio))
+        for group in groups
+    ]
+    turns = ", classes in turn" if studio.info.generator.num_classes else ""
+    scene = Scene(
+        "",
+        f"{len(seeds)} random samples{turns}, not chosen: {studio.frames} frames each.",
+        tuple(films),
+        "\n".join(lines),
+        times=_times(_plain(studio, seeds[:1])),
+        columns=(min(len(films), 2), 1),
     )
     return Plan(
         "Every video is a small network of its own, (x, y, t) to colour, written by the generator "
         "from a content code and a motion code." + _shown_at(studio),
-        tuple(scenes),
+        (scene,),
     )
 
 
@@ -139,7 +139,7 @@ def time_extrapolation(studio: Studio) -> Plan:
             f"{LONGER} times longer",
             after,
             f"{after.frames} frames instead of the {clip} of a training clip.",
-            ("--frames", after.frames),
+            ("--frames", after.frames, "--mark"),
         ),
         (
             "Past and future",
@@ -147,7 +147,7 @@ def time_extrapolation(studio: Studio) -> Plan:
             "One and a half clip lengths before the first frame of a training clip, and as much "
             "after the last.",
             (
-                "--frames", both.frames, f"--t-start={float(both.grid.t[0]):.6g}",
+                "--frames", both.frames, f"--t-start={float(both.grid.t[0]):.6g}", "--mark",
             ),
         ),
     ):  # fmt: skip
@@ -199,7 +199,7 @@ def diverse_motion(studio: Studio) -> Plan:
                 ),
                 studio.command(
                     [content], "--motion-seeds", seed_text(motions), *_length(studio),
-                    *(() if label is None else ("--class", label)), *_fps(studio),
+                    *(() if label is None else ("--class", label)), "--difference", *_fps(studio),
                 ),
                 times=_times(shot),
                 columns=(3, 3),
@@ -229,10 +229,10 @@ def space_interpolation(studio: Studio) -> Plan:
     seed = studio.some(1)
     plain = _plain(studio, seed)
     factor, more = SPACE_FACTORS
-    size = resolution * factor
+    size, finest_size = resolution * factor, resolution * more
 
-    def enlarged(how: str) -> Callable[[Frames, slice], Frames]:
-        return lambda frames, _: resample(frames, size, how)
+    def enlarged(how: str, side: int = size) -> Callable[[Frames, slice], Frames]:
+        return lambda frames, _: resample(frames, side, how)
 
     fine, finest = denser(plain, factor), denser(plain, more)
     films = [
@@ -246,20 +246,22 @@ def space_interpolation(studio: Studio) -> Plan:
             f"The {resolution}×{resolution} frames enlarged by filters, and the same network "
             f"asked at {size}×{size} points.",
             tuple(films),
-            studio.command(seed, *_length(studio), "--size", size, *_fps(studio)),
+            studio.command(seed, *_length(studio), "--size", size, "--compare", *_fps(studio)),
             times=_times(plain),
             columns=(4 if size < 256 else 2, 2),
         ),
         Scene(
-            f"{more}x: {resolution} to {resolution * more} pixels",
+            f"{more}x: {resolution} to {finest_size} pixels",
             f"Every frame has {more * more} times as many pixels as in training.",
             (
-                studio.film("As trained", plain, fps, pixelated=True),
+                studio.film(
+                    "As trained", plain, fps, draw=enlarged("nearest", finest_size), pixelated=True
+                ),
                 studio.film("By the model", finest, fps, pixelated=True),
             ),
-            studio.command(seed, *_length(studio), "--size", resolution * more, *_fps(studio)),
+            studio.command(seed, *_length(studio), "--size", finest_size, *_fps(studio)),
             times=_times(plain),
-            columns=(2, 1),
+            columns=(2, 2),
         ),
     )
     return Plan(
@@ -288,7 +290,7 @@ def space_extrapolation(studio: Studio) -> Plan:
             studio.film(f"{ZOOM:g} times as wide", wide, fps, columns=2, draw=boxed),
         ),
         studio.command(
-            seeds, *_length(studio), "--zoom", f"{ZOOM:g}", "--grid", "2x2", *_fps(studio)
+            seeds, *_length(studio), "--zoom", f"{ZOOM:g}", "--mark", "--grid", "2x2", *_fps(studio)
         ),
         times=_times(plain),
         columns=(2, 1),
@@ -322,7 +324,8 @@ def classes(studio: Studio) -> Plan:
         + (f", the first {shown} of {known}." if shown < known else "."),
         tuple(films),
         studio.command(
-            seeds, "--class", f"0-{shown - 1}", *_length(studio), "--grid",
+            seeds, "--class", "all" if shown == known else f"0-{shown - 1}", *_length(studio),
+            "--grid",
             f"{len(seeds)}x{shown}", *_fps(studio),
         ),
         times=_times(_plain(studio, seeds[:1])),
@@ -332,11 +335,6 @@ def classes(studio: Studio) -> Plan:
         "The class goes into the content code beside the seed: the same seed in every class.",
         (scene,),
     )
-
-
-def prediction(studio: Studio) -> Plan:
-    """From given frames: what comes after, what was before, what lies between."""
-    return Plan("Left out: this network cannot be inverted yet.")
 
 
 @dataclass(frozen=True)
@@ -369,7 +367,7 @@ SECTIONS: dict[str, Kind] = {
         "Space extrapolation", space_extrapolation, (*_ALWAYS, "frames", "fps")
     ),
     "classes": Kind("Class-conditional", classes, (*_ALWAYS, "frames", "fps")),
-    "prediction": Kind("Prediction", prediction, (*_ALWAYS, "frames", "fps", "video")),
+    "prediction": Kind("Prediction", prediction, (*_ALWAYS, "fps", "video")),
     "beyond": Kind("Beyond", beyond, (*_ALWAYS, "frames", "fps")),
 }
 
@@ -392,13 +390,8 @@ def _fps(studio: Studio) -> tuple[object, ...]:
     return () if fps == studio.info.fps else ("--fps", f"{fps:g}")
 
 
-def _columns(count: int) -> int:
-    return min(count, 4)
-
-
 def _grid_word(count: int) -> str:
-    columns = 4 if count <= SAMPLES else 8
-    return f"{min(columns, count)}x{-(-count // columns)}"
+    return f"{COLUMNS}x{-(-count // COLUMNS)}"
 
 
 def _shown_at(studio: Studio) -> str:

@@ -61,6 +61,8 @@ def resolve(settings: Settings, info: NetworkInfo) -> Settings:
         raise DiganError(f"frames must be at least 2, got {settings.frames}")
     if not settings.long or min(settings.long) < 2:
         raise DiganError(f"long must be lengths of at least 2 frames, got {list(settings.long)}")
+    if settings.video is not None and not settings.video.exists():
+        raise DiganError(f"the video {settings.video} does not exist")
     resolution = info.generator.resolution
     size = settings.size or resolution * max(1, math.ceil(SHOWN_SIZE / resolution))
     density_of(size, resolution)

@@ -60,6 +60,17 @@ def _between(studio: Studio) -> tuple[Scene, Scene]:
     return scenes[0], scenes[1]
 
 
+def _in_python(first: int, last: int, label: list[int] | None, content: bool) -> str:
+    """The call that makes codes between two seeds, for which there is no flag."""
+    labels = "" if label is None else f", labels={label}"
+    a, b = (f"seed_codes(generator, [{seed}]{labels})" for seed in (first, last))
+    still = "motion=False" if content else "content=False"
+    return (
+        f"digan.synthesis.interpolate_codes(\n    {a}, {b},\n"
+        f"    torch.linspace(0, 1, {BETWEEN}), {still},\n)"
+    )
+
+
 def _walks(studio: Studio) -> Scene:
     """Videos that walk through the codes of some seeds and back to the first."""
     seeds = studio.some(STOPS)
@@ -80,8 +91,24 @@ def _walks(studio: Studio) -> Scene:
         f"While a video plays, its code goes through those of seeds {seed_text(seeds)} and back to "
         "the first, and time swings there and back: loops without a seam.",
         films,
+        "\n".join(
+            studio.command(
+                seeds,
+                *(() if label is None else ("--class", label[0])),
+                "--walk",
+                what,
+                "--loop",
+                "--frames",
+                frames,
+                "--t-end",
+                1,
+                "--fps",
+                f"{WALK_FPS:g}",
+            )
+            for what in ("content", "motion")
+        ),
         times=tuple(t.tolist()),
-        columns=(2, 1),
+        columns=(2, 2),
     )
 
 
@@ -99,6 +126,18 @@ def _slow_motion(studio: Studio) -> Scene:
         (
             studio.film("Constant speed", even, fps, columns=2),
             studio.film("Slow in the middle", curved, fps, columns=2),
+        ),
+        studio.command(
+            seeds,
+            *(() if studio.frames == clip else ("--frames", studio.frames)),
+            "--time-density",
+            SLOWER,
+            "--time-curve",
+            "slow-middle",
+            "--fps",
+            f"{fps:g}",
+            "--grid",
+            "2x1",
         ),
         times=tuple(curved.grid.t.tolist()),
         columns=(2, 1),
