@@ -17,9 +17,11 @@ from digan.data.images import read_image, square
 from digan.data.sources import pictures_in
 from digan.data.video import decode_frames
 from digan.errors import DiganError
+from digan.grid import frame_times
 from digan.randomness import sample_rng
 
 Frames = NDArray[np.uint8]
+_ORDINALS = {2: "nd", 3: "rd"}
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ def read_clip(
             raise DiganError(f"{name} must be at least {least}, got {value}")
     if frames is not None and frames < 2:
         raise DiganError(f"frames must be at least 2, got {frames}")
-    step = 1 / (clip_frames - 1) if time_step is None else time_step
-    if not (math.isfinite(step) and step > 0):
+    if time_step is not None and not (math.isfinite(time_step) and time_step > 0):
         raise DiganError(f"the time step must be a positive number, got {time_step}")
     if not math.isfinite(t_start):
         raise DiganError(f"the time of the first frame must be finite, got {t_start}")
     wanted = clip_frames if frames is None else frames
     pictures, fps = _read(path, resolution, start, stride, wanted)
-    which = "" if (start, stride) == (0, 1) else f" from {start} on, every {stride}."
+    which = f" from {start} on" if start else ""
+    which += f", every {stride}{_ORDINALS.get(stride, 'th')}" if stride > 1 else ""
     if len(pictures) < 2:
         raise DiganError(f"a clip must have at least 2 frames, {path} has {len(pictures)}{which}")
     if frames is not None and len(pictures) < frames:
@@ -132,7 +134,9 @@ def read_clip(
     if observe is not None:
         observed[:] = False
         observed[parse_frames(observe, len(pictures))] = True
-    t = t_start + step * torch.arange(len(pictures), dtype=torch.float64)
+    t = frame_times(len(pictures), clip_frames, t_start=t_start)
+    if time_step is not None:
+        t = t_start + time_step * torch.arange(len(pictures), dtype=torch.float64)
     return Clip(np.stack(pictures), t, observed, fps / stride, str(path))
 
 

@@ -22,7 +22,7 @@ from digan.nn.generator import cell_pixels
 from digan.randomness import sample_rng
 from digan.synthesis import Codes, Shot, render
 
-SPREAD = 0.3  # of the starts about w_avg, in whitened coordinates; the first is w_avg itself
+SPREAD = 1.0  # of the last start about w_avg, in whitened coordinates; the first is w_avg itself
 CHECK = 25  # steps between two looks at all observed frames, in the last phase
 GAIN = 0.01  # dB that count as progress
 
@@ -87,8 +87,7 @@ def fit_clip(
     """Seeks the codes whose video is the clip, at its observed frames.
 
     The loss of a start is mean((video - clip)^2) over the pixels drawn at this step, plus the
-    priors of `FitSettings`. Starts do not see each other, so that number i ends at the same codes
-    whatever their number, as long as it is not dropped. Ctrl-C ends it and keeps the best so far.
+    priors of `FitSettings`. Starts do not see each other. Ctrl-C ends it and keeps the best so far.
 
     Args:
         generator: the network; its parameters are not changed.
@@ -136,7 +135,7 @@ class _Fit:
             try:
                 for phase in plan(self.settings):
                     order = self._ranked(starts)
-                    starts = starts.take(order[: phase.starts])
+                    starts = starts.take(sorted(order[: phase.starts]))
                     starts, early = self._phase(phase, starts, bar)
                     ended = early or ended
                 self._ranked(starts)
@@ -152,13 +151,13 @@ class _Fit:
         )  # fmt: skip
 
     def _begin(self) -> _Starts:
-        """Starts about w_avg, each with a motion code of its own; a function of seed and number."""
+        """From w_avg to as far from it as codes usually are, each with a motion code of its own."""
         dim, like = self.generator.config.latent_dim, self.generator.w_avg
         content, motion = [], []
         for number in range(self.settings.starts):
             rng = sample_rng(self.settings.seed, "inversion/start", number)
             draws = torch.from_numpy(rng.standard_normal((2, dim)).astype(np.float32))
-            content.append(draws[0] * (SPREAD if number else 0.0))
+            content.append(draws[0] * (SPREAD * number / max(self.settings.starts - 1, 1)))
             motion.append(draws[1])
         return _Starts(
             list(range(self.settings.starts)),
