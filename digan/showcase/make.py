@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from digan.showcase.sections import SECTIONS
 from digan.showcase.settings import Settings, resolve
 from digan.showcase.studio import Studio
 
-MEDIA_VERSION = 1  # of what the sections draw; another one makes them again
+# What decides how films look: when one of these files changes, sections are made again.
+DRAWN_BY = ("media.py", "prediction.py", "sections.py", "studio.py", "walks.py")
 MOST_BYTES = 200 << 20  # that a showcase may need on the disk
 
 
@@ -72,7 +74,7 @@ def showcase(
     writable_folder(outdir, need_bytes=MOST_BYTES)
     generator, info = open_network(network, precision=precision, kernels=kernels, device=device)
     settings = resolve(settings or Settings(), info)
-    studio = Studio(generator, info, network, settings)
+    studio = Studio(generator, info, network, settings, progress)
     print_of_file = _sha256(path)
     media = outdir / "media"
     todo = {}
@@ -83,7 +85,7 @@ def showcase(
             todo[name] = (SECTIONS[name].plan(studio), key)
     total = sum(plan.work for plan, _ in todo.values())
     with tqdm(
-        total=total, unit="pixel", unit_scale=True, disable=not progress, file=sys.stderr
+        total=total, unit="pixel", unit_scale=True, disable=not (progress and todo), file=sys.stderr
     ) as bar:
         for name, (plan, key) in todo.items():
             bar.set_description(name)
@@ -103,7 +105,8 @@ def _key(name: str, studio: Studio, print_of_file: str, precision: Precision) ->
     """What a section depends on, as JSON gives it back."""
     values = {field: getattr(studio.settings, field) for field in SECTIONS[name].reads}
     return {
-        "media_version": MEDIA_VERSION,
+        "digan": __version__,
+        "drawn_by": _drawn_by(),
         "network": studio.network,
         "sha256": print_of_file,
         "precision": precision,
@@ -111,12 +114,17 @@ def _key(name: str, studio: Studio, print_of_file: str, precision: Precision) ->
     }
 
 
+def _drawn_by() -> str:
+    code = b"".join((files("digan.showcase") / name).read_bytes() for name in DRAWN_BY)
+    return hashlib.sha256(code).hexdigest()[:16]
+
+
 def _plain(value: Any) -> Any:
     """A setting as JSON gives it back; a video with what changes when it does."""
     if not isinstance(value, Path):
         return list(value) if isinstance(value, tuple) else value
-    files = sorted(value.iterdir()) if value.is_dir() else [value]
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    parts = sorted(value.iterdir()) if value.is_dir() else [value]
+    stamps = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()
     return [str(value), digest]
 

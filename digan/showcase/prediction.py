@@ -1,7 +1,8 @@
-"""The section of predictions: from some frames of a clip, those before, after and between."""
+"""The section of predictions: from a few frames of a clip, those before, after and between."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,105 +23,69 @@ from digan.inversion import (
     repeat_frames,
 )
 from digan.showcase.media import Film, Frames, Plan, Scene
-from digan.showcase.studio import Studio
+from digan.showcase.studio import Studio, grid_of, seed_text
 from digan.synthesis import Shot, long_video, red_box, resample, stream
 
-STARTS = 8
-STEPS = 300
-EVERY = 3  # of the frames that are given where those between are asked for
-FEWEST_FRAMES = 6  # of the clip: some are given, and some are not
+CLIPS = 2  # of the network's own
+STARTS = 16
+STEPS = 500
+FEWEST_FRAMES = 8  # of a clip: about 4 are given, with gaps between and at both ends
 UNSEEN = 128  # grey level of frames that are not given
 _BACKWARD = 3  # a step of the search against a rendered frame, in work
+
+Places = NDArray[np.bool_]  # [T], which frames
 
 
 def prediction(studio: Studio) -> Plan:
     """From given frames: what comes after, what was before, what lies between."""
-    clip = _Source(studio)
-    count = clip.count
+    video, info = studio.settings.video, studio.info
+    read = None
+    if video is not None:
+        read = read_clip(video, info.generator.resolution, info.clip_frames)
+    count = info.clip_frames if read is None else len(read)
     if count < FEWEST_FRAMES:
-        return Plan(f"Left out: the clip has {count} frames, and {FEWEST_FRAMES} are needed.")
-    first, last = count // 4, count - 1 - count // 4
-    middle = [i for i in range(count) if first <= i <= last]
-    sparse = [i for i in range(count) if i % EVERY == 0 or i == count - 1]
-    scenes = (
-        _scene(
-            _Search(studio, clip, middle),
-            "Future and past",
-            f"Given are {len(middle)} frames in the middle, {first} to {last} of 0 to {count - 1}.",
-            "repeating the nearest given frame",
-            repeat_frames,
-            f"{first}-{last}",
-        ),
-        _scene(
-            _Search(studio, clip, sparse),
-            "In between",
-            f"Given are {len(sparse)} frames, every {EVERY}rd and the last.",
-            "blending the given frames",
-            blend_frames,
-            ",".join(map(str, sparse)),
-        ),
-    )
+        return Plan(f"Left out: a clip of {count} frames, and {FEWEST_FRAMES} are needed.")
+    given = given_frames(count)
+    if read is not None:
+        searches = [_Search(studio, lambda: _observed(read, given))]
+        what = f"of {read.source}"
+    else:
+        own = [max(studio.settings.seeds) + 1 + i for i in range(CLIPS)]
+        searches = [_Search(studio, _own_clip(studio, seed, given)) for seed in own]
+        what = (
+            f"of clips that the network itself made from seeds {seed_text(own)}, not chosen; the "
+            "search knows the frames alone"
+        )
     return Plan(
-        "Codes whose video agrees with the given frames are sought by gradient descent from the "
-        f"average code, in {STEPS} steps from {STARTS} starts; the network then has frames at all "
-        f"other times too. The clip is {clip.words}.",
-        scenes,
+        "Codes whose video agrees with a few given frames are sought by gradient descent from the "
+        f"average code, in {STEPS} steps from {STARTS} starts. The network then has frames at all "
+        "other times too.",
+        (_scene(studio, searches, given, count, what),),
     )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The clip that is to be found again: a given one, or one that the network made."""
+def given_frames(count: int) -> list[int]:
+    """Numbers of the frames that are given of a clip: evenly spaced, neither first nor last."""
+    step = max(2, count // 5)
+    return list(range(step, count - step, step))
 
-    studio: Studio
 
-    @property
-    def _seed(self) -> int:
-        return max(self.studio.settings.seeds) + 1
+def _observed(clip: Clip, given: list[int]) -> Clip:
+    observed = np.zeros(len(clip), bool)
+    observed[given] = True
+    return replace(clip, observed=observed)
 
-    @cached_property
-    def _read(self) -> Clip | None:
-        video = self.studio.settings.video
-        if video is None:
-            return None
-        info = self.studio.info
-        return read_clip(video, info.generator.resolution, info.clip_frames)
 
-    @property
-    def count(self) -> int:
-        """Its frames."""
-        return self.studio.info.clip_frames if self._read is None else len(self._read)
+def _own_clip(studio: Studio, seed: int, given: list[int]) -> Callable[[], Clip]:
+    """A clip that the network makes, when it is asked for."""
 
-    @property
-    def words(self) -> str:
-        """What it is."""
-        if self.studio.settings.video is None:
-            return f"one of the network's own, of seed {self._seed}, whose codes are not told"
-        return f"{self.studio.settings.video.name}"
+    def make() -> Clip:
+        count = studio.info.clip_frames
+        shot = long_video(studio.codes([seed]), count, count)
+        clip = Clip(_frames(studio, shot), shot.grid.t, np.ones(count, bool), source=f"seed {seed}")
+        return _observed(clip, given)
 
-    def command(self, observed: str) -> str:
-        """Lines that make the same."""
-        video, network = self.studio.settings.video, self.studio.network
-        lines = []
-        name = f"out/seed{self._seed:04d}.mp4" if video is None else str(video)
-        if video is None:
-            words = ["digan", "generate", "--network", network, "--seeds", str(self._seed)]
-            if self.studio.settings.trunc != 1:
-                words += ["--trunc", f"{self.studio.settings.trunc:g}"]
-            lines.append(shlex.join(words))
-        words = ["digan", "invert", "--network", network, name, "--observe", observed]
-        words += ["--steps", str(STEPS), "--starts", str(STARTS)]
-        return "\n".join([*lines, shlex.join(words)])
-
-    def clip(self, given: list[int]) -> Clip:
-        """The clip, of which only some frames are observed."""
-        observed = np.zeros(self.count, bool)
-        observed[given] = True
-        if self._read is not None:
-            return replace(self._read, observed=observed)
-        studio = self.studio
-        shot = long_video(studio.codes([self._seed]), self.count, self.count)
-        return Clip(_frames(studio, shot), shot.grid.t, observed, source=self.words)
+    return make
 
 
 @dataclass(frozen=True)
@@ -128,90 +93,117 @@ class _Search:
     """The search for a clip's codes, made once, when the first film that shows them is shot."""
 
     studio: Studio
-    source: _Source
-    given: list[int]
+    source: Callable[[], Clip]
 
     @cached_property
     def clip(self) -> Clip:
-        return self.source.clip(self.given)
+        return self.source()
 
     @cached_property
     def found(self) -> Inversion:
-        return fit_clip(self.studio.generator, self.clip, self._settings)
+        studio = self.studio
+        return fit_clip(studio.generator, self.clip, _settings(), progress=studio.progress)
 
     @cached_property
     def frames(self) -> Frames:
         """The model's frames at all times of the clip."""
-        return _frames(self.studio, long_video(self.found.codes, self.clip_frames, len(self.clip)))
+        count = self.studio.info.clip_frames
+        return _frames(self.studio, long_video(self.found.codes, count, len(self.clip)))
 
-    @property
-    def clip_frames(self) -> int:
-        return self.studio.info.clip_frames
+    def measured(self) -> str:
+        """How near the found frames are to the clip, beside guesses without a network."""
+        clip, t = self.clip, self.clip.t.numpy()
+        seen = clip.observed
+        places = np.arange(len(clip))
+        before, after = places < clip.indices[0], places > clip.indices[-1]
+        held = repeat_frames(clip.frames[seen], t[seen], t)
+        blended = blend_frames(clip.frames[seen], t[seen], t)
 
-    @property
-    def _settings(self) -> FitSettings:
-        return FitSettings(steps=STEPS, starts=STARTS)
+        def against(which: Places, guess: Frames, how: str) -> str:
+            model, other = (psnr(f[which], clip.frames[which]) for f in (self.frames, guess))
+            return f"{_decibels(model)} ({how} {_decibels(other)})"
 
-    @property
-    def work(self) -> int:
-        """Pixels of all steps, a step counting as much as some rendered frames."""
-        side = self.studio.info.generator.resolution
-        settings = self._settings
-        return sum(
-            phase.steps * phase.starts * settings.batch_frames * (side // phase.stride) ** 2
-            for phase in plan(settings)
-        ) * _BACKWARD  # fmt: skip
+        inside = ~(seen | before | after)
+        given = psnr(self.frames[seen], clip.frames[seen])
+        return (
+            f"PSNR of {clip.source}: given frames {_decibels(given)}, "
+            f"past {against(before, held, 'repeating the first')}, "
+            f"between {against(inside, blended, 'blending')}, "
+            f"future {against(after, held, 'repeating the last')}."
+        )
 
 
-Guess = Callable[[Frames, NDArray[np.float64], NDArray[np.float64]], Frames]
+def _settings() -> FitSettings:
+    return FitSettings(steps=STEPS, starts=STARTS)
+
+
+def _work(studio: Studio) -> int:
+    """Pixels of all steps of a search, a step counting as much as some rendered frames."""
+    side, settings = studio.info.generator.resolution, _settings()
+    cells = sum(phase.steps * phase.starts / phase.stride**2 for phase in plan(settings))
+    return round(_BACKWARD * settings.batch_frames * cells * side * side)
 
 
 def _scene(
-    search: _Search, title: str, text: str, guess: str, make_guess: Guess, observed: str
+    studio: Studio, searches: list[_Search], given: list[int], count: int, what: str
 ) -> Scene:
-    """The given frames, the whole clip, and what was found, side by side."""
-    studio, count = search.studio, search.source.count
+    """The given frames, the whole clip, and what was found, side by side; a row a clip."""
     hidden = np.ones(count, bool)
-    hidden[search.given] = False
+    hidden[given] = False
     size = studio.settings.size or studio.info.generator.resolution
 
-    def film(caption: str, draw: Callable[[], Frames], work: int) -> Film:
+    def film(caption: str, draw: Callable[[_Search], Frames], work: int = 0) -> Film:
         def frames() -> Iterator[Frames]:
-            yield draw()
+            yield grid_of(np.stack([draw(search) for search in searches]), 1)
 
         return Film(caption, studio.settings.fps, count, frames, work, pixelated=True)
 
-    def given() -> Frames:
+    def only_given(search: _Search) -> Frames:
         shown = search.clip.frames.copy()
         shown[hidden] = UNSEEN
         return resample(shown, size, "nearest")
 
-    def found() -> Frames:
+    def found(search: _Search) -> Frames:
         return red_box(resample(search.frames, size, "nearest"), hidden)
 
-    def measured() -> str:
-        clip, t = search.clip, search.clip.t.numpy()
-        guessed = make_guess(clip.frames[~hidden], t[~hidden], t)
-        return (
-            f"PSNR: given frames {psnr(search.frames[~hidden], clip.frames[~hidden]):.1f} dB; "
-            f"frames that were not given {psnr(search.frames[hidden], clip.frames[hidden]):.1f} "
-            f"dB, against {psnr(guessed[hidden], clip.frames[hidden]):.1f} dB by {guess}."
-        )
-
-    step = 1 / (search.clip_frames - 1)
+    clip_frames = studio.info.clip_frames
     return Scene(
-        title,
-        f"{text} Predicted frames have a red box.",
+        "Past, future and in between",
+        f"Given are frames {', '.join(map(str, given))} of 0 to {count - 1}, {what}. Predicted "
+        "frames have a red box.",
         (
-            film("Given, the rest grey", given, 0),
-            film("The clip", lambda: resample(search.clip.frames, size, "nearest"), 0),
-            film("Found by the model", found, search.work),
+            film("Given frames, the others grey", only_given),
+            film("The clip", lambda search: resample(search.clip.frames, size, "nearest")),
+            film("Found by the model", found, _work(studio) * len(searches)),
         ),
-        search.source.command(observed),
-        times=tuple(i * step for i in range(count)),
+        _command(studio, given),
+        times=tuple(i / (clip_frames - 1) for i in range(count)),
         columns=(3, 3),
-        measured=measured,
+        measured=lambda: "\n".join(search.measured() for search in searches),
     )
+
+
+def _command(studio: Studio, given: list[int]) -> str:
+    """Lines that make the same."""
+    lines, video = [], studio.settings.video
+    names = [str(video)]
+    network = ["--network", studio.network]
+    if video is None:
+        own = [max(studio.settings.seeds) + 1 + i for i in range(CLIPS)]
+        names = [f"out/seed{seed:04d}.mp4" for seed in own]
+        words = ["digan", "generate", *network, "--seeds", seed_text(own)]
+        if studio.settings.trunc != 1:
+            words += ["--trunc", f"{studio.settings.trunc:g}"]
+        lines.append(shlex.join(words))
+    search = ["--observe", ",".join(map(str, given)), "--steps", str(STEPS)]
+    if FitSettings.starts != STARTS:
+        search += ["--starts", str(STARTS)]
+    lines += [shlex.join(["digan", "invert", *network, name, *search]) for name in names]
+    return "\n".join(lines)
+
+
+def _decibels(value: float) -> str:
+    return f"{value:.1f} dB" if math.isfinite(value) else "exact"
 
 
 def _frames(studio: Studio, shot: Shot) -> Frames:

@@ -29,12 +29,14 @@ class Studio:
     Attributes:
         generator, info: the network. network: its name on the command line.
         settings: resolved, see `settings.resolve`.
+        progress: whether long work of its own, beside films, shows a bar.
     """
 
     generator: Generator
     info: NetworkInfo
     network: str
     settings: Settings
+    progress: bool = False
 
     @property
     def density(self) -> int:

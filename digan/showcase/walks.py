@@ -56,7 +56,12 @@ def _between(studio: Studio) -> tuple[Scene, Scene]:
         shot = studio.large(Shot(codes, SpaceTimeGrid(studio.times())))
         fps = studio.settings.fps
         film = studio.film(f"From seed {first} to seed {last}", shot, fps, columns=BETWEEN)
-        scenes.append(Scene(title, how, (film,), times=tuple(shot.grid.t.tolist()), columns=(1, 1)))
+        scenes.append(
+            Scene(
+                title, how, (film,), _in_python(first, last, label, content),
+                times=tuple(shot.grid.t.tolist()), columns=(1, 1),
+            )
+        )  # fmt: skip
     return scenes[0], scenes[1]
 
 

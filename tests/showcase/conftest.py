@@ -38,7 +38,7 @@ class Shown(NamedTuple):
 def hostile_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo network under names that are code elsewhere; the file's too."""
     generator, info = load_network("demo")
-    path = tmp_path_factory.mktemp("net") / "it's <b>bold & \"here\".safetensors"
+    path = tmp_path_factory.mktemp("net") / 'it\'s <b>bold & "here".safetensors'
     save_network(
         path, generator, dataclasses.replace(info, classes=HOSTILE, description=HOSTILE[0])
     )
