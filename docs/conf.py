@@ -43,6 +43,8 @@ signature_aliases = {
     "Clips": "digan.metrics.features.Clips",
     "Videos": "digan.metrics.features.Videos",
     "Features": "digan.metrics.frechet.Features",
+    "Frames": "digan.synthesis.marks.Frames",
+    "Curve": "digan.synthesis.times.Curve",
     "Precision": "digan.config.Precision",
     "Preset": "digan.config.Preset",
     "Kernels": "digan.config.Kernels",

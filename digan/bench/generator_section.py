@@ -74,7 +74,7 @@ def training_case(context: Context) -> Case:
 
 def _step(context: Context, precision: str, provider: str, impl: Any) -> Callable[[], Any]:
     options, device = context.options, context.device
-    network = _network(context, precision, impl).requires_grad_()
+    network = make_network(context, precision, impl).requires_grad_()
     draw = torch.Generator().manual_seed(2)
     dim, side = network.config.latent_dim, network.config.resolution
     z, z_motion = torch.randn(2, options.batch, dim, generator=draw).to(device)
@@ -112,7 +112,7 @@ def _latents(context: Context) -> tuple[Tensor, Tensor]:
     return z, z_motion
 
 
-def _network(context: Context, precision: str, impl: Any) -> Generator:
+def make_network(context: Context, precision: str, impl: Any) -> Generator:
     """With the original's weights where there is an original."""
     config = context.options.config().generator
     dtype = None if precision == "fp32" else DTYPES[precision]
@@ -132,7 +132,7 @@ def _ours(
     context: Context, frames: int, precision: str, provider: str, impl: Any
 ) -> Callable[[], Callable[[], Any]]:
     def make() -> Callable[[], Any]:
-        network = _network(context, precision, impl)
+        network = make_network(context, precision, impl)
         t = times(context, frames)
         with torch.no_grad():
             ws = network.map(_latents(context)[0])

@@ -18,6 +18,7 @@ def format_results(results: Results) -> str:
         parts.append(_original(results))
     for section in dict.fromkeys(row.section for row in results.rows):
         parts.append(_section(section, [r for r in results.rows if r.section == section]))
+    parts.append(denser_cost(results))
     parts.append(headline(results))
     return "\n\n".join(part for part in parts if part)
 
@@ -82,7 +83,7 @@ def _section(section: str, rows: list[Row]) -> str:
 def baseline(rows: list[Row]) -> str:
     """Whom a case's rows are compared with: the original, the plain way, or the formula."""
     present = {row.provider for row in rows if row.samples}
-    for name in ("original", "whole clips", "nn.Sequential", "formula"):
+    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames"):
         if name in present:
             return name
     return ""
@@ -129,6 +130,31 @@ def _seconds(value: float) -> str:
 
 def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def denser_cost(results: Results) -> str:
+    """What a denser frame costs, in normal frames measured in turns with it."""
+    rows = [r for r in results.rows if r.section == "showcase" and r.samples]
+    lines = []
+    for row in rows:
+        if row.provider != "denser frame":
+            continue
+        base = next(
+            (
+                r for r in rows
+                if r.provider == "normal frames" and (r.case, r.precision, r.allocator)
+                == (row.case, row.precision, row.allocator)
+            ),
+            None,
+        )  # fmt: skip
+        if base is not None:
+            count = int(row.case.split()[0])  # "16 of 128x128, or 1 of 512x512"
+            lines.append(
+                f"  {row.precision:<5} {row.allocator:<8}"
+                f"{count * row.median / base.median:6.2f} normal frames"
+            )
+    title = "space interpolation, what one denser frame costs (16 is the same cost a pixel):"
+    return "\n".join([title, *lines]) if lines else ""
 
 
 def headline(results: Results) -> str:

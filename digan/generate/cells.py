@@ -27,9 +27,7 @@ from digan.synthesis import (
     stream,
     walk,
 )
-from digan.synthesis.marks import FILTERS
-
-Frames = NDArray[np.uint8]
+from digan.synthesis.marks import FILTERS, Frames
 
 
 def cell_frames(generator: Generator, cell: Cell, request: Request) -> Iterator[Frames]:

@@ -20,6 +20,8 @@ _GPU_BYTES = 1 << 22
 # An embedding is made once per piece and shared by its frames: as many as this make its cost
 # small even where pixels are few.
 _SHARING_FRAMES = 8
+# But no more than fill a few pieces, where one row alone has more pixels than a piece should.
+_SHARED_PIECES = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def pieces(
     budget = (_CPU_BYTES if device.type == "cpu" else _GPU_BYTES) // dtype.itemsize
     whole = rows * row_pixels
     some_videos = max(1, min(videos, budget // max(frames * whole, 1)))
-    some_frames = max(1, min(frames, max(_SHARING_FRAMES, budget // whole)))
+    sharing = min(_SHARING_FRAMES, _SHARED_PIECES * budget // row_pixels)
+    some_frames = max(1, min(frames, max(sharing, budget // whole)))
     some_rows = max(1, min(rows, budget // (some_videos * some_frames * row_pixels)))
     for v in range(0, videos, some_videos):
         for t in range(0, frames, some_frames):

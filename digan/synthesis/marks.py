@@ -5,13 +5,17 @@ Pure functions on uint8 frames [T, H, W, 3]; none changes what it is given.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from digan.errors import DiganError
 
-Frames = NDArray[np.uint8]
+Frames: TypeAlias = "NDArray[np.uint8]"
+"""Pictures of one video, uint8 [T, H, W, 3]."""
+
 RED = (230, 30, 30)
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -93,7 +97,7 @@ def _boxed(
     return drawn
 
 
-def difference(first: Frames, second: Frames, *, gain: float = 2.0) -> Frames:
+def difference(first: Frames, second: Frames, *, gain: float = 4.0) -> Frames:
     """Where two videos differ: black where they are equal, white where they differ most.
 
     gain * |first - second|, averaged over the colours, rounded, clamped; grey.

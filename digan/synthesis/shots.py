@@ -89,6 +89,8 @@ def extrapolate_time(codes: Codes, clip_frames: int, before: float, after: float
     for name, length in (("before", before), ("after", after)):
         if not (math.isfinite(length) and length >= 0):
             raise DiganError(f"{name} must be 0 or more clip lengths, got {length}")
+    if clip_frames < 2:
+        raise DiganError(f"a clip must have at least 2 frames, got {clip_frames}")
     steps = clip_frames - 1
     first, last = -round(before * steps), steps + round(after * steps)
     t = torch.arange(first, last + 1, dtype=torch.float64) / steps

@@ -90,7 +90,8 @@ def stream_frames(
 
 def to_uint8(frames: Tensor) -> Tensor:
     """[-1, 1] to 0..255: (x + 1) * 127.5, rounded, clamped."""
-    return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = frames + 1  # the one copy: frames of 2048x2048 are large
+    return levels.mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def clips(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from scipy.interpolate import PchipInterpolator
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from digan.errors import DiganError
 
-Curve = Callable[[Tensor], Tensor]
+Curve: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Progress of playback to progress of time: float64 to float64 of the same shape."""
+
 _SLOWED = 0.85  # by how much of the speed the middle of slow-middle is slower
 
 
@@ -51,6 +54,7 @@ CURVES: dict[str, Curve] = {
     "ping-pong": ping_pong,
     "swing": swing,
 }
+"""By the names of `--time-curve`."""
 
 
 def curve_through(points: Sequence[tuple[float, float]]) -> Curve:

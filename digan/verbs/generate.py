@@ -59,8 +59,8 @@ class GenerateArgs:
     time_density: int = 1
     """k divides the time step: k*(n-1)+1 frames."""
     time_curve: str | None = None
-    """How time passes: linear, ease, slow-middle, ping-pong (there and back), swing (the same,
-    softly), or points PLAYBACK:TIME as 0:0,0.4:0.1,1:1, both from 0 to 1."""
+    """How time passes: linear, ease, slow-middle, ping-pong or swing (both there and back),
+    or points PLAYBACK:TIME as 0:0,0.4:0.1,1:1, both from 0 to 1."""
     loop: bool = False
     """The last frame leads into the first: time swings there and back, a walk returns."""
     fps: float | None = None
@@ -74,8 +74,7 @@ class GenerateArgs:
     grid: str | None = None
     """COLUMNSxROWS: all videos in one file."""
     walk: Literal["content", "motion", "both"] | None = None
-    """One video that walks through the codes of all seeds while it plays; the other code stays
-    that of the first."""
+    """One video from seed to seed while it plays; what does not walk stays the first's."""
     difference: bool = False
     """Two videos and where they differ, side by side."""
     compare: bool = False

@@ -5,51 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from digan.grid import frame_times
-from digan.nn import Generator, VideoINR
+from digan.nn import Generator
 from digan.synthesis import (
     CHUNK_PIXELS,
     chunk_frames,
     clips,
-    content_latent,
-    motion_latent,
     stream_frames,
     to_uint8,
     write_videos,
 )
+from tests.synthesis.rendered import CLIP, frames_of, furthest
 from tests.tiny_runs import tiny_network
-
-CLIP = 5
 
 
 @pytest.fixture(scope="module")
 def network() -> Generator:
     return tiny_network()
-
-
-def frames_of(inr: VideoINR, t: Tensor, **options: object) -> np.ndarray:
-    """All frames at once, [B, T, H, W, 3], as signed integers."""
-    pieces = list(stream_frames(inr, t, **options))
-    assert all(piece.dtype == torch.uint8 for piece in pieces)
-    return torch.cat(pieces, dim=1).numpy().astype(np.int16)
-
-
-def furthest(ours: np.ndarray, expected: np.ndarray) -> int:
-    assert ours.shape == expected.shape
-    return int(np.abs(ours - expected).max())
-
-
-def test_latents_are_functions_of_the_seed():
-    assert torch.equal(content_latent(7, 16), content_latent(7, 16))
-    assert not (content_latent(7, 16) == content_latent(8, 16)).any()
-    assert not (content_latent(7, 16) == motion_latent(7, 16)).any()
-    many = torch.stack([content_latent(seed, 64) for seed in range(50)]).double()
-    assert abs(float(many.mean())) < 0.06
-    assert abs(float(many.var()) - 1) < 0.1
-    # A wider latent begins with the narrower one: numbers are drawn in order.
-    assert torch.equal(content_latent(3, 32)[:16], content_latent(3, 16))
 
 
 def test_the_global_generator_plays_no_part(network):
