@@ -19,6 +19,7 @@ SIDE = 160  # pixels of a frame, at least: small ones are enlarged, each pixel a
 SHEET_COLUMNS = 8
 _TEXT = 13  # pixels of the letters
 _STRIP = 20  # and of the strip they stand on
+_GAP = 4  # pixels between panels
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def write_panels(stem: Path, panels: list[Panel], fps: float) -> list[Path]:
     scale = max(1, -(-SIDE // panels[0].frames.shape[1]))
     drawn = [panel.drawn(scale) for panel in panels]
     side = drawn[0].shape[2]
-    heading = np.concatenate([_label(panel.name, side) for panel in panels], axis=1)
-    together = beside(*drawn)
+    heading = beside(*(_label(panel.name, side)[None] for panel in panels), gap=_GAP)[0]
+    together = beside(*drawn, gap=_GAP)
     video = stem.with_name(f"{stem.name}.mp4")
     with VideoWriter(video, fps) as writer:
         for frame in together:

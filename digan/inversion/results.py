@@ -149,7 +149,7 @@ def _predicted(
     panels = [
         Panel("real", real),
         Panel("model, predicted in red", made, beyond),
-        Panel(guess, held, beyond),
+        Panel(guess, held),
     ]
     return _measured(name, panels, scene.fps, beyond & known, guess)
 
@@ -163,7 +163,7 @@ def between(scene: _Scene) -> Result:
     panels = [
         Panel("real", scene.clip.frames[indices]),
         Panel("model, in between in red", scene.frames(t), gaps),
-        Panel("linear blend", blend_frames(scene.seen, scene.seen_t, t), gaps),
+        Panel("linear blend", blend_frames(scene.seen, scene.seen_t, t)),
     ]
     return _measured("between", panels, scene.fps, gaps, "linear blend")
 

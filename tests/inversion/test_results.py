@@ -153,7 +153,7 @@ def test_files_are_written_and_large_enough_to_see(tmp_path):
         frames = list(decode_frames(tmp_path / f"{result.name}.mp4"))
         assert len(frames) == len(result.panels[0].frames)
         height, width = frames[0].image.shape[:2]
-        assert (height, width) == (160 + 20, 160 * len(result.panels))
+        assert (height, width) == (160 + 20, 164 * len(result.panels) - 4)
         shown = min(8, len(frames))
         with Image.open(tmp_path / f"{result.name}-sheet.png") as sheet:
             assert sheet.height == 2 + 162 * len(result.panels)
