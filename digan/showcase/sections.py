@@ -36,7 +36,7 @@ SPACE_FACTORS = (4, 8)
 ZOOM = 1.5
 ROW = 5  # seeds of a class
 MOST_CLASSES = 24
-GAIN = 2.0  # contrast of differences
+GAIN = 4.0  # contrast of differences, as of digan generate --difference
 
 
 def main_results(studio: Studio) -> Plan:
