@@ -16,7 +16,7 @@ from digan.data.video import decode_frames
 from digan.errors import DiganError
 from digan.files import write_text
 from digan.showcase.media import POSTER, Clip, Group
-from digan.showcase.page import Page, text
+from digan.showcase.page import Page, command, text
 
 
 def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
@@ -132,11 +132,8 @@ def write_page(
     page.raw(_curves(stats, losses) + "</section>")
     page.heading("Next", "next")
     network = shlex.quote(str(run))
-    for command in (
-        f"digan showcase --network {network} --out showcase",
-        f"digan generate --network {network} --seeds 0-35 --grid 6x6",
-    ):
-        page.raw(f"<pre><code>{text(command)}</code></pre>")
+    page.raw(command(f"digan showcase --network {network} --out showcase"))
+    page.raw(command(f"digan generate --network {network} --seeds 0-35 --grid 6x6"))
     page.raw("</section>")
     path = outdir / "index.html"
     write_text(path, page.html())

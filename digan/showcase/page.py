@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import string
 from collections.abc import Sequence
 from importlib.resources import files
@@ -37,6 +38,12 @@ def data_uri(path: Path) -> str:
 def number(value: float) -> str:
     """A number as people write it: 8, 12.5."""
     return f"{value:g}"
+
+
+def command(lines: str) -> str:
+    """HTML of command lines, whose flags are not broken at their hyphens."""
+    marked = re.sub(r"(?<!\S)--[\w-]+(=[\w.+-]+)?", r"<span>\g<0></span>", text(lines))
+    return f"<pre><code>{marked}</code></pre>"
 
 
 class Page:
@@ -84,7 +91,7 @@ class Page:
             + f'<div class="films"{_proportions(group)}>{films}</div>'
             + (f'<p class="soft measured">{text(group.measured)}</p>' if group.measured else "")
             + _bar(finest, times, group.title)
-            + (f"<pre><code>{text(group.command)}</code></pre>" if group.command else "")
+            + (command(group.command) if group.command else "")
             + "</figure>"
         )
 

@@ -283,8 +283,8 @@ def space_extrapolation(studio: Studio) -> Plan:
 
     scene = Scene(
         "",
-        f"Left, the training square. Right, {ZOOM:g} times as wide: what lies inside the red box "
-        "is the left video, to the last digit; no training video had a pixel outside it.",
+        f"Left, the training square. Right, {ZOOM:g} times as wide: inside the red box is "
+        "the left video, pixel by pixel; no training video had a pixel outside it.",
         (
             studio.film(f"Seeds {seed_text(seeds)}, as trained", plain, fps, columns=2),
             studio.film(f"{ZOOM:g} times as wide", wide, fps, columns=2, draw=boxed),
