@@ -18,9 +18,6 @@ from digan.showcase.media import Film, Frames
 from digan.showcase.settings import Settings
 from digan.synthesis import Codes, Shot, denser, seed_codes, stream
 
-# Draws on the frames [n, H, W, 3] of one video; also told the places of these frames in time.
-Draw = Callable[[Frames, slice], Frames]
-
 
 @dataclass(frozen=True)
 class Studio:
@@ -88,10 +85,14 @@ class Studio:
         fps: float,
         *,
         columns: int = 1,
-        draw: Draw | None = None,
+        draw: Callable[[Frames, slice], Frames] | None = None,
         pixelated: bool = False,
     ) -> Film:
-        """A film of all videos of a shot, in a grid of that many columns."""
+        """A film of all videos of a shot, in a grid of that many columns.
+
+        `draw` makes of the frames [n, H, W, 3] of one video others, and is told their place in
+        time.
+        """
 
         def frames() -> Iterator[Frames]:
             for place, videos in pieces(self.generator, shot):
