@@ -3,7 +3,14 @@
 from digan.generate.files import open_network, render_files
 from digan.generate.request import Request, check_formats, density_of, request_times
 from digan.generate.stopping import Stopped, stoppable
-from digan.generate.videos import Cell, Video, choose_cells, choose_videos, parse_classes
+from digan.generate.videos import (
+    Cell,
+    Video,
+    choose_cells,
+    choose_videos,
+    coded_videos,
+    parse_classes,
+)
 
 __all__ = [
     "Cell",
@@ -13,6 +20,7 @@ __all__ = [
     "check_formats",
     "choose_cells",
     "choose_videos",
+    "coded_videos",
     "density_of",
     "open_network",
     "parse_classes",

@@ -70,6 +70,9 @@ def _shots(generator: Generator, videos: Sequence[Video], request: Request) -> l
 
 
 def _codes(generator: Generator, video: Video, truncation: float) -> Codes:
+    if video.codes is not None:
+        ws = generator.w_avg.lerp(video.codes.ws, truncation)
+        return video.codes if truncation == 1 else Codes(ws, video.codes.z_motion)
     labels = None if video.label is None else [video.label]
     return seed_codes(generator, [video.seed], [video.motion_seed], labels, truncation=truncation)
 

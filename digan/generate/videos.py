@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
 from digan.errors import DiganError
 from digan.nn.snapshot import NetworkInfo
 from digan.ranges import parse_seeds
+from digan.synthesis import Codes
 
 Walked = Literal["content", "motion", "both"]
 
@@ -23,6 +24,7 @@ class Video:
         label: class, conditional networks only.
         name: of its file, without ending.
         row: which of the classes that were asked for it is made of.
+        codes: of one video, in the place of the seeds.
     """
 
     seed: int
@@ -30,6 +32,7 @@ class Video:
     label: int | None
     name: str
     row: int = 0
+    codes: Codes | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,17 @@ def choose_videos(
             own = seed % known if known and label is None else label
             videos.append(Video(seed, motion, own, name, row))
     return videos
+
+
+def coded_videos(name: str, codes: Codes) -> list[Video]:
+    """The videos of given codes, each with its file name; several are numbered."""
+    count = len(codes)
+    return [
+        Video(
+            i, i, None, name if count == 1 else f"{name}{i:04d}", codes=codes.take(slice(i, i + 1))
+        )
+        for i in range(count)
+    ]
 
 
 def parse_classes(text: str, info: NetworkInfo) -> list[int]:

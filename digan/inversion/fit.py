@@ -86,8 +86,9 @@ def fit_clip(
 ) -> Inversion:
     """Seeks the codes whose video is the clip, at its observed frames.
 
-    The loss of a start is mean((video - clip)^2) over the pixels drawn at this step, plus the
-    priors of `FitSettings`. Starts do not see each other. Ctrl-C ends it and keeps the best so far.
+    The loss of a start is the mean of `apart(video, clip)^2` over the pixels drawn at this step,
+    plus the priors of `FitSettings`. Starts do not see each other.
+    Ctrl-C ends it and keeps the best so far.
 
     Args:
         generator: the network; its parameters are not changed.
@@ -186,8 +187,10 @@ class _Fit:
         for step in range(phase.steps):
             optimizer.param_groups[0]["lr"] = self.settings.lr * phase.rate(step)
             loss, error = self._loss(phase, step, starts)
-            optimizer.zero_grad()
-            loss.sum().backward()
+            # For these two alone: a network that is still being trained keeps its gradients.
+            starts.content.grad, starts.motion.grad = torch.autograd.grad(
+                loss.sum(), [starts.content, starts.motion]
+            )
             optimizer.step()
             self.steps += 1
             self._record(phase, starts, loss, error, bar)
@@ -216,7 +219,7 @@ class _Fit:
         factor = self.generator.config.resolution // BASE_SIZE
         wanted = self.target[drawn.to(device)]
         wanted = wanted[:, cell_pixels(rows, factor)][:, :, cell_pixels(columns, factor)]
-        error = (frames - wanted).square().flatten(1).mean(dim=1)
+        error = apart(frames, wanted).square().flatten(1).mean(dim=1)
         content = starts.content.flatten(1).square().mean(dim=1)
         motion = starts.motion.square().mean(dim=1)
         loss = error + settings.prior_content * content + settings.prior_motion * motion
@@ -260,6 +263,19 @@ class _Fit:
                 kept = Codes(codes.ws.detach().clone(), codes.z_motion.detach().clone())
                 self.best = (score, number, kept)
         return scores
+
+
+def apart(frames: Tensor, wanted: Tensor) -> Tensor:
+    """frames - wanted, but 0 where a frame is beyond white or black and white or black is wanted.
+
+    A file's 0 and 255 stand for all that is darker or brighter too, and generators go there.
+
+    Args:
+        frames: any number. wanted: in [-1, 1], of a shape that broadcasts.
+    """
+    difference = frames - wanted
+    beyond = ((wanted >= 1) & (difference > 0)) | ((wanted <= -1) & (difference < 0))
+    return difference.masked_fill(beyond, 0.0)
 
 
 def _decibels(error: float) -> float:

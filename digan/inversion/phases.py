@@ -117,7 +117,7 @@ def plan(settings: FitSettings) -> list[Phase]:
     phases = [
         Phase("first frame", counts[0], starts, 4, (0.0, 0.0), (1.0, 0.5)),
         Phase("motion", counts[1], half, 4, (0.2, 1.0), (1.0, 0.5)),
-        Phase("detail", counts[2], few, 2, (1.0, 1.0), (1.0, 0.3)),
-        Phase("polish", counts[3], 1, 1, (1.0, 1.0), (0.5, 0.02), per_layer),
+        Phase("detail", counts[2], few, 2, (1.0, 1.0), (0.6, 0.3)),
+        Phase("polish", counts[3], 1, 1, (1.0, 1.0), (0.3, 0.02), per_layer),
     ]
     return [phase for phase in phases if phase.steps]

@@ -16,7 +16,15 @@ from digan.inversion.codes import network_hash, save_codes
 from digan.inversion.fit import Inversion, fit_clip
 from digan.inversion.phases import FitSettings
 from digan.inversion.plot import plot_curve, write_curve
-from digan.inversion.results import RESULTS, Result, ResultSettings, make_results, write_results
+from digan.inversion.results import (
+    RESULTS,
+    Result,
+    ResultSettings,
+    check_speed,
+    make_results,
+    parse_results,
+    write_results,
+)
 from digan.nn import Generator
 
 
@@ -60,6 +68,9 @@ def invert_to_files(
     Raises:
         DiganError: a place that cannot be written, a result that is not known.
     """
+    shown = shown or ResultSettings()
+    check_speed(clip, shown)
+    parse_results(",".join(names))
     writable_folder(outdir)
     inversion = fit_clip(generator, clip, settings, progress=progress)
     about = _about(generator, clip, settings, inversion)

@@ -27,6 +27,9 @@ Frames = NDArray[np.uint8]
 Times = NDArray[np.float64]
 Measures = dict[str, float]
 DEFAULT_FPS = 8.0
+MOST_LENGTHS = 100
+MOST_RATE = 64
+MOST_FPS = 1000  # of a video file
 _NO_TRUTH = 128  # grey level of frames that nobody has seen
 _RESIDUAL_GAIN = 4.0
 
@@ -52,12 +55,24 @@ class ResultSettings:
     def __post_init__(self) -> None:
         for name in ("past", "future"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise DiganError(f"{name} must be 0 or more clip lengths, got {value}")
-        if self.rate < 1:
-            raise DiganError(f"rate must be at least 1, got {self.rate}")
+            if not 0 <= value <= MOST_LENGTHS:  # these are held in memory
+                raise DiganError(
+                    f"{name} must be from 0 to {MOST_LENGTHS} clip lengths, got {value} "
+                    "(digan generate --codes streams longer videos)"
+                )
+        if not 1 <= self.rate <= MOST_RATE:
+            raise DiganError(f"rate must be from 1 to {MOST_RATE}, got {self.rate}")
         if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
             raise DiganError(f"fps must be positive, got {self.fps}")
+
+
+def check_speed(clip: Clip, settings: ResultSettings) -> None:
+    """Raises DiganError for a playback speed that no file holds: before long work, not after."""
+    fastest = (settings.fps or clip.fps or DEFAULT_FPS) * settings.rate
+    if fastest > MOST_FPS:
+        raise DiganError(
+            f"fps times rate must be at most {MOST_FPS}, got {fastest:g}: pass a smaller --rate"
+        )
 
 
 @dataclass(frozen=True)

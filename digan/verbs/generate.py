@@ -39,17 +39,20 @@ class GenerateArgs:
         digan generate --network F --zoom 1.5 --mark             # wider than the training square
         digan generate --network F --class all --seeds 0-5 --grid 6x4          # a row a class
         digan generate --network F --seeds 0-3 --walk content --frames 120     # seed to seed
+        digan generate --network F --codes codes.safetensors --frames 64       # of digan invert
         digan generate --network F --seeds 0-3 --walk both --loop --frames 96  # without a seam
     """
 
     network: str
     """Network file, a run's folder (its newest snapshot), or demo."""
-    seeds: str = "0"
-    """Content seeds: 0-35, or 0,1,4-6; ranges are inclusive."""
+    seeds: str | None = None
+    """Content seeds: 0-35, or 0,1,4-6; ranges are inclusive; 0 by default."""
     motion_seeds: str | None = None
     """Motion seeds; the content seeds by default. One of either goes with all of the other."""
     classes: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Classes by number, range or name, or all; taken in turn by default."""
+    codes: Path | None = None
+    """Codes file of `digan invert`, in the place of seeds and classes."""
     frames: int | None = None
     """Frames at training speed; a clip by default."""
     t_start: float = 0.0
@@ -109,7 +112,9 @@ def run(arguments: list[str]) -> int:
     if not math.isfinite(asked.trunc):
         raise DiganError(f"trunc must be finite, got {asked.trunc}")
     formats = generate.check_formats([part.strip() for part in asked.format.split(",")])
-    seeds = parse_seeds(asked.seeds)
+    if asked.codes is not None and (asked.seeds or asked.motion_seeds or asked.classes):
+        raise DiganError("--codes takes the place of --seeds, --motion-seeds and --class")
+    seeds = parse_seeds("0" if asked.seeds is None else asked.seeds)
     motion_seeds = (
         None if asked.motion_seeds is None else parse_seeds(asked.motion_seeds, "motion seeds")
     )
@@ -144,7 +149,13 @@ def run(arguments: list[str]) -> int:
         difference=asked.difference,
         compare=asked.compare,
     )
-    videos = generate.choose_videos(info, seeds, motion_seeds, classes)
+    if asked.codes is None:
+        videos = generate.choose_videos(info, seeds, motion_seeds, classes)
+    else:
+        from digan.inversion import load_codes
+
+        codes = load_codes(asked.codes, generator).codes
+        videos = generate.coded_videos(asked.codes.stem, codes)
     try:
         with generate.stoppable():
             paths = generate.render_files(generator, videos, request, grid)

@@ -96,7 +96,6 @@ def run(arguments: list[str]) -> int:
     """Runs the verb. Exit status 130 where the optimisation was interrupted."""
     asked: InvertArgs = parse(InvertArgs, arguments, "invert")
     from digan.execution import choose_device, choose_impl
-    from digan.files import writable_folder
     from digan.inversion import FitSettings, ResultSettings, invert_to_files, noisy, read_clip
     from digan.inversion.results import parse_results
     from digan.nn.snapshot import load_network
@@ -122,7 +121,6 @@ def run(arguments: list[str]) -> int:
         time_step=asked.time_step,
     )
     clip = noisy(clip, asked.noise, asked.seed)
-    writable_folder(asked.outdir)
     written = invert_to_files(
         generator, clip, settings, asked.outdir, shown=shown, names=names, progress=True
     )

@@ -79,6 +79,12 @@ def test_nothing_global_is_used_or_changed(network, clip, found):
     assert not again.codes.ws.requires_grad
 
 
+def test_a_network_in_training_keeps_its_gradients(network, clip):
+    trained = tiny_network(seed=4).requires_grad_()
+    fit_clip(trained, clip, dataclasses.replace(SHORT, steps=5))
+    assert all(p.grad is None for p in trained.parameters())
+
+
 def test_held_out_frames_are_not_looked_at(network, clip):
     hidden = dataclasses.replace(clip, observed=np.array([True, True, False, False]))
     other = hidden.frames.copy()
@@ -108,6 +114,13 @@ def test_history_has_every_step_of_every_start(found):
     assert [row.start for row in first] == [0, 1, 2]
     assert [row.start for row in last] == [found.start]
     assert all(np.isfinite([row.loss, row.psnr]).all() for row in found.history)
+
+
+def test_what_is_beyond_white_is_no_error():
+    frames = torch.tensor([-3.0, -1.0, 0.5, 1.0, 2.0])
+    assert fitting.apart(frames, torch.tensor(1.0)).tolist() == [-4, -2, -0.5, 0, 0]
+    assert fitting.apart(frames, torch.tensor(-1.0)).tolist() == [0, 0, 1.5, 2, 3]
+    assert fitting.apart(frames, torch.tensor(0.25)).tolist() == [-3.25, -1.25, 0.25, 0.75, 1.75]
 
 
 class Interrupting:

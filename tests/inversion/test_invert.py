@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from digan.data.video import VideoWriter
+from digan.grid import frame_times
 from digan.inversion import fit as fitting
 from digan.inversion import load_codes, psnr
 from digan.nn.snapshot import load_network
+from digan.synthesis import Codes
 from tests.command_line import Digan, command
 from tests.inversion.made import frames_of, made_clip
 from tests.inversion.test_fit import Interrupting
@@ -95,6 +97,29 @@ def test_the_run_can_be_repeated(digan, network, video, tmp_path):
     assert not (tmp_path / "a" / "future.mp4").exists()
 
 
+def test_generate_takes_the_codes(digan, network, video, tmp_path):
+    digan("invert", "--network", network, video, *QUICK, "--results", "rate", "--outdir", tmp_path)
+    file = tmp_path / "codes.safetensors"
+    flags = ("--format", "npz", "--outdir", tmp_path / "more", "--frames", 9)
+    done = digan("generate", "--network", network, "--codes", file, *flags)
+    assert done.out.splitlines() == [str(tmp_path / "more" / "codes.npz")]
+    generator, info = load_network(network)
+    codes = load_codes(file, generator).codes
+    made = np.load(tmp_path / "more" / "codes.npz")["frames"].astype(int)
+    assert np.abs(made - frames_of(generator, codes, frame_times(9, info.clip_frames))).max() <= 1
+    digan("generate", "--network", network, "--codes", file, "--trunc", 0, *flags)
+    average = Codes(generator.w_avg.expand_as(codes.ws), codes.z_motion)
+    made = np.load(tmp_path / "more" / "codes.npz")["frames"].astype(int)
+    assert np.abs(made - frames_of(generator, average, frame_times(9, info.clip_frames))).max() <= 1
+    for words in (("--seeds", "0"), ("--motion-seeds", 1), ("--class", 0)):
+        done = digan("generate", "--network", network, "--codes", file, *words)
+        assert done.error == "--codes takes the place of --seeds, --motion-seeds and --class"
+    done = digan("generate", "--network", "demo", "--codes", file)
+    assert done.error.startswith(f"{file} holds codes of another network, ")
+    done = digan("generate", "--network", network, "--codes", tmp_path)
+    assert done.error == f"the codes file {tmp_path} does not exist"
+
+
 def test_without_matplotlib_the_codes_are_kept(digan, network, video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = digan("invert", "--network", network, video, *QUICK, "--outdir", tmp_path)
@@ -143,7 +168,8 @@ def test_noise_is_added_and_measured(digan, network, video, tmp_path):
         (("--frames", 9), "frames must be at most 5 for "),
         (("--start", 4), "a clip must have at least 2 frames, "),
         (("--noise", -1), "noise must be 0 or more levels of 255, got -1.0"),
-        (("--future", "nan"), "future must be 0 or more clip lengths, got nan"),
+        (("--future", "nan"), "future must be from 0 to 100 clip lengths, got nan"),
+        (("--fps", 100, "--rate", 20), "fps times rate must be at most 1000, got 2000"),
         (("--results", "futur"), "results must be of reconstruction, future"),
         (("--network", "none.safetensors"), "the network file none.safetensors does not exist"),
     ],

@@ -29,9 +29,8 @@ def test_its_own_clips_are_found_from_the_average_code(network, soak):
     for seed in CLIPS if soak else FEW:
         clip = made_clip(generator, seed, info.clip_frames)
         inversion = fit_clip(generator, clip, FitSettings() if soak else SHORT)
-        made = frames_of(generator, inversion.codes, clip.t)
-        assert psnr(made, clip.frames) == pytest.approx(inversion.psnr, abs=0.5)
-        found.append(inversion.psnr)
+        # Of 8-bit frames, as a user sees them: above 45 dB their rounding counts.
+        found.append(psnr(frames_of(generator, inversion.codes, clip.t), clip.frames))
     print("reconstruction", np.round(found, 2))
     assert statistics.median(found) > 30
 
