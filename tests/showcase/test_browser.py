@@ -186,12 +186,16 @@ def test_only_what_is_seen_plays(visit):
     visited = visit()
     first, *_, last = visited.groups
     visited.wait_until_playing(first)
+    # So slow that they cannot stop by coming to their end.
+    slowed = "group => group.querySelectorAll('video').forEach(v => { v.playbackRate = 0.0625; })"
+    visited.page.evaluate(slowed, first)
     lower = last.query_selector("video").evaluate(STATE)
     assert lower["ready"] == 0
     assert lower["paused"]
     visited.see(last)
     visited.wait_until_playing(last)
-    visited.wait("group => [...group.querySelectorAll('video')].every(v => v.paused)", first)
+    stopped = "group => [...group.querySelectorAll('video')].every(v => v.paused && !v.ended)"
+    visited.wait(stopped, first)
     moving = """() => [...document.querySelectorAll('video')].filter(v => !v.paused).every(v => {
         const box = v.closest('.group').getBoundingClientRect();
         return box.bottom > 0 && box.top < innerHeight;

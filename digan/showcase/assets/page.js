@@ -51,7 +51,8 @@
         larger.textContent = large ? "Smaller" : "Larger";
       });
       for (const video of this.videos) {
-        video.addEventListener("ended", () => this.ended());
+        // The shorter ones wait on their last frame; then all start again together.
+        video.addEventListener("ended", () => this.update());
         video.addEventListener("click", () => this.hold(!this.held));
       }
       this.show();
@@ -110,12 +111,6 @@
           return there;
         }),
       );
-    }
-
-    // The shorter ones wait on their last frame; then all start again together.
-    ended() {
-      if (!this.videos.every((video) => video.ended)) return;
-      this.update();
     }
 
     hold(held) {
