@@ -181,5 +181,5 @@ def _lead(info: NetworkInfo) -> list[str]:
         f"What one network can show, trained on clips of {info.clip_frames} frames of "
         f"{size}×{size} pixels" + (f": {info.description}." if info.description else "."),
         "Videos start when they are seen, and those beside one another play in step. The line "
-        "under them is the command that makes the same, apart from boxes and differences.",
+        "under them is what makes the same.",
     ]
