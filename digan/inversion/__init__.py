@@ -8,7 +8,8 @@
 
 from digan.inversion.clip import Clip, noisy, parse_frames, read_clip
 from digan.inversion.codes import SavedCodes, load_codes, network_hash, save_codes
-from digan.inversion.fit import Inversion, fit_clip
+from digan.inversion.fit import Inversion, Row, fit_clip
+from digan.inversion.panels import Panel
 from digan.inversion.phases import FitSettings, Phase, plan
 from digan.inversion.plot import plot_curve, write_curve
 from digan.inversion.quality import blend_frames, psnr, repeat_frames
@@ -22,9 +23,11 @@ __all__ = [
     "CodeSpace",
     "FitSettings",
     "Inversion",
+    "Panel",
     "Phase",
     "Result",
     "ResultSettings",
+    "Row",
     "SavedCodes",
     "Written",
     "blend_frames",

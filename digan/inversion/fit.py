@@ -46,9 +46,9 @@ class Inversion:
         codes: of one video. psnr: of the observed frames as they were seen, in dB.
         start: the number of the start it came from. steps: that were made.
         ended: why: "all steps", "no more progress", "good enough" or "interrupted".
+        seconds: of the whole optimisation.
         history: every step of every start.
         checks: steps, and the PSNR of all observed frames there.
-        seconds: of the whole optimisation.
     """
 
     codes: Codes
@@ -56,9 +56,9 @@ class Inversion:
     start: int
     steps: int
     ended: str
-    history: list[Row] = field(repr=False)
-    checks: list[tuple[int, float]] = field(repr=False)
     seconds: float = 0.0
+    history: list[Row] = field(default_factory=list, repr=False)
+    checks: list[tuple[int, float]] = field(default_factory=list, repr=False)
 
 
 @dataclass
@@ -147,8 +147,8 @@ class _Fit:
             raise DiganError("no start gives finite frames: try another seed, or a smaller lr")
         score, number, codes = self.best
         return Inversion(
-            codes, score, number, self.steps, ended, self.history, self.checks,
-            time.perf_counter() - began,
+            codes, score, number, self.steps, ended, time.perf_counter() - began,
+            self.history, self.checks,
         )  # fmt: skip
 
     def _begin(self) -> _Starts:

@@ -14,7 +14,6 @@ from typing import Literal
 
 from digan.errors import DiganError
 
-Space = Literal["w", "w+"]
 STARTS = 16
 STEPS = 600
 
@@ -39,7 +38,7 @@ class FitSettings:
         DiganError: a number that cannot be.
     """
 
-    space: Space = "w"
+    space: Literal["w", "w+"] = "w"
     steps: int = STEPS
     starts: int = STARTS
     lr: float = 0.1

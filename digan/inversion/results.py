@@ -25,7 +25,6 @@ from digan.synthesis import Codes, Shot, stream
 
 Frames = NDArray[np.uint8]
 Times = NDArray[np.float64]
-Measures = dict[str, float]
 DEFAULT_FPS = 8.0
 MOST_LENGTHS = 100
 MOST_RATE = 64
@@ -88,7 +87,7 @@ class Result:
     name: str
     panels: list[Panel]
     fps: float
-    measures: Measures
+    measures: dict[str, float]
     frames: int
 
     def format(self) -> str:
