@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "invert": Verb(
         "find the codes of a clip; show its past, its future, what lies between", "invert"
     ),
+    "showcase": Verb("write one page with everything a network can show", "showcase"),
     "bench": Verb("measure ops, synthesis, training and clip loader on this machine", "bench"),
     "info": Verb("versions, devices, and which path every op takes here", "info"),
 }

@@ -1,49 +1,22 @@
-"""The demo's result page: one file with its videos inside, no server and no network."""
+"""The demo's result page: one file with its videos inside, no server and no network.
+
+It is made of the pieces of the showcase's page, whose videos start when they are seen.
+"""
 
 from __future__ import annotations
 
-import base64
-import html
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from digan.data.video import decode_frames
+from digan.errors import DiganError
 from digan.files import write_text
-
-_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".gif": "image/gif"}
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c2733; background: #fbfcfd; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-video, img { max-width: 100%; height: auto; border-radius: 4px; display: block; }
-img { image-rendering: pixelated; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .9rem .25rem 0; }
-th { text-align: left; font-weight: 600; } td.n { text-align: right;
-       font-variant-numeric: tabular-nums; }
-tr.best td { font-weight: 600; } p.note { color: #51606e; }
-code { background: #eef2f5; padding: 0 .25rem; }
-svg text { font: 12px system-ui, sans-serif; fill: #51606e; }
-"""
-
-
-def _embedded(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f"data:{_TYPES[path.suffix]};base64,{data}"
-
-
-def _video(path: Path, caption: str) -> str:
-    return (
-        f'<figure><video src="{_embedded(path)}" controls loop muted autoplay playsinline>'
-        f"</video><figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _image(path: Path, caption: str) -> str:
-    return (
-        f'<figure><img src="{_embedded(path)}" alt="{html.escape(caption)}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+from digan.showcase.media import POSTER, Clip, Group
+from digan.showcase.page import Page, command, text
 
 
 def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
@@ -85,7 +58,7 @@ def _curves(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
     lines = "".join(
         f'<polyline fill="none" stroke="{colour}" stroke-width="2" '
         f'points="{" ".join(place(k, v) for k, v in points[name])}"/>'
-        f'<text x="{left + 10 + 150 * i}" y="16" style="fill:{colour}">{html.escape(name)}</text>'
+        f'<text x="{left + 10 + 150 * i}" y="16" style="fill:{colour}">{text(name)}</text>'
         for i, (name, colour) in enumerate(names.items())
     )
     axis = (
@@ -96,6 +69,20 @@ def _curves(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
         f'<text x="4" y="{height - bottom + 4}">0</text>'
     )
     return f'<svg viewBox="0 0 {width} {height}" role="img" width="100%">{axis}{lines}</svg>'
+
+
+def _group(path: Path, caption: str) -> Group:
+    """A video file alone in its group; its first frame is written beside it."""
+    decoding = decode_frames(path)
+    first = next(decoding)
+    count = 1 + sum(1 for _ in decoding)
+    try:
+        Image.fromarray(first.image).save(path.with_suffix(POSTER), quality=80)
+    except OSError as error:
+        raise DiganError(f"{path.with_suffix(POSTER)} cannot be written: {error}") from error
+    height, width = first.image.shape[:2]
+    clip = Clip(path.name, caption, width, height, count, decoding.info.fps)
+    return Group("", "", (clip,), columns=(1, 1))
 
 
 def write_page(
@@ -113,37 +100,41 @@ def write_page(
         json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     losses = {"G/loss": "#2f6fb3", "D/fake_loss": "#c2571a", "D/real_loss": "#3d8a4f"}
-    body = [
-        "<h1>digan demo</h1>",
-        "<p>A generator that writes coordinate networks (x, y, t) &rarr; RGB, trained for "
-        f"{last['kimg']:g} thousand pairs of frames of 32&times;32 pixels on this machine.</p>",
-        "<h2>Generated videos</h2>",
-        _video(
-            samples,
-            "Random samples, one row an hour of the day (a class), evaluated on a grid 4 times "
-            "denser than in training",
-        ),
-        "<h2>Beyond the training clip</h2>",
-        _video(beyond, "Six samples, four times as long as any clip seen in training"),
-        "<h2>Real and generated, frame by frame</h2>",
-        _image(results / "real.png", "Real clips, eight frames of each"),
-        _image(results / "generated.png", "Generated clips, eight frames of each"),
-        "<h2>What was learnt</h2>",
-        _metric_table(first, last),
-        '<p class="note">fd-random3d is a Fréchet distance in the features of a random network: '
-        "comparable with the lines beside it, not with published FVD.</p>",
-        _curves(stats, losses),
-        "<h2>Next</h2>",
-        "<p><code>digan generate --network "
-        f"{html.escape(str(run))} --seeds 0-35 --grid 6x6</code></p>",
-    ]
-    page = outdir / "index.html"
-    write_text(
-        page,
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>digan demo</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n",
+    page = Page(
+        "digan demo",
+        [
+            "A generator that writes coordinate networks (x, y, t) → RGB, trained for "
+            f"{last['kimg']:g} thousand pairs of frames of 32×32 pixels on this machine."
+        ],
+        navigation=False,
     )
-    return page
+    page.heading("Generated videos", "samples")
+    caption = (
+        "Random samples, one row an hour of the day (a class), evaluated on a grid 4 times denser "
+        "than in training"
+    )
+    page.group(_group(samples, caption), samples.parent)
+    page.raw("</section>")
+    page.heading("Beyond the training clip", "beyond")
+    caption = "Six samples, four times as long as any clip seen in training"
+    page.group(_group(beyond, caption), beyond.parent)
+    page.raw("</section>")
+    page.heading("Real and generated, frame by frame", "frames")
+    page.image(results / "real.png", "Real clips, eight frames of each")
+    page.image(results / "generated.png", "Generated clips, eight frames of each")
+    page.raw("</section>")
+    page.heading("What was learnt", "metrics")
+    page.raw(_metric_table(first, last))
+    page.raw(
+        '<p class="soft">fd-random3d is a Fréchet distance in the features of a random network: '
+        "comparable with the lines beside it, not with published FVD.</p>"
+    )
+    page.raw(_curves(stats, losses) + "</section>")
+    page.heading("Next", "next")
+    network = shlex.quote(str(run))
+    page.raw(command(f"digan showcase --network {network} --out showcase"))
+    page.raw(command(f"digan generate --network {network} --seeds 0-35 --grid 6x6"))
+    page.raw("</section>")
+    path = outdir / "index.html"
+    write_text(path, page.html())
+    return path

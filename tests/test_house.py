@@ -53,10 +53,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL,
     "info": BASE | {"ops", "toolkit", "native"},
-    "showcase": FRAMES,
+    "showcase": FRAMES | {"_version", "generate", "files", "inversion"},
     "explore": FRAMES,
     "demo": SHOW | {"generate", "demo_page", "files"},
-    "demo_page": {"files"},
+    "demo_page": {"errors", "files", "data", "showcase"},
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
