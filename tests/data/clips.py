@@ -104,6 +104,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def tree(root: Path, *names: str) -> Path:
+    """Files of these names, each with its name inside."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
 def quick(src: Path, dst: Path, **more: Any) -> PrepareReport:
     """`prepare` at 32 pixels, in this process, silently; `more` overrides."""
     return prepare(src, dst, **{"resolution": 32, "workers": 1, "progress": False, **more})
