@@ -49,11 +49,12 @@ def write_raw(
     kind: str = "rgb24",
     rotation: float = 0.0,
     time_base: Fraction = Fraction(1, 100),
+    rate: int = 10,
 ) -> Path:
     """Write with PyAV directly: any codec and pixel format, any presentation times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base

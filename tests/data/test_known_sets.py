@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from digan.data.prepare import prepare
 from digan.data.store import Store
 from digan.data.video import VideoWriter, decode_frames
 from digan.errors import DiganError
-from tests.data.clips import contents, picture, quick, write_clip
+from tests.data.clips import contents, picture, quick, write_raw
 
 Clip = list[np.ndarray]
 
@@ -44,6 +45,11 @@ def real(folder: Path, frames: int) -> Iterator[Clip]:
 
 
 def write_video(path: Path, clip: Clip) -> None:
+    """Xvid in AVI, as UCF-101 is, or H.264 in MP4."""
+    if path.suffix == ".avi":
+        times = list(range(len(clip)))
+        write_raw(path, "mpeg4", "yuv420p", times, clip, time_base=Fraction(1, 25), rate=25)
+        return
     with VideoWriter(path, 25) as writer:
         for image in clip:
             writer.write(image)
@@ -347,7 +353,7 @@ def test_half_written_stores_and_other_versions(tmp_path: Path) -> None:
 def test_a_bad_file_costs_one_video(tmp_path: Path) -> None:
     src = write_ucf101(tmp_path, synthetic(6))
     (src / "YoYo" / "v_YoYo_g01_c01.avi").write_bytes(b"RIFF")
-    write_clip(src / "YoYo" / "v_YoYo_g02_c01.avi", 1)
+    write_video(src / "YoYo" / "v_YoYo_g02_c01.avi", [picture(0)])
     report = quick(src, tmp_path / "s", dataset="ucf101")
     assert report.skipped == 2
     assert report.expected[0].startswith("UCF-101: 13,320 videos expected, 10 found")
