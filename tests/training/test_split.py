@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from digan.config import to_dict
 from digan.errors import DiganError
+from digan.training.checkpoint import check_same_settings
 from digan.training.loop import describe, open_data
 from digan.training.runs import run_suffix
 from tests.data.clips import quick, write_clip
@@ -49,3 +51,12 @@ def test_runs_on_other_splits_have_other_names() -> None:
     names = {run_suffix(replace(config, split=split), "d") for split in ("all", "train", "test")}
     assert len(names) == 3
     assert run_suffix(config, "d") == run_suffix(replace(config, split="all"), "d")
+
+
+def test_a_state_of_before_the_setting_means_every_video() -> None:
+    config = to_dict(tiny_config())
+    del config["split"]
+    state = {"config": config, "data": "d"}
+    check_same_settings(state, tiny_config(), "d", Path("run"))
+    with pytest.raises(DiganError, match=r"other settings \(split all -> train\)"):
+        check_same_settings(state, tiny_config(split="train"), "d", Path("run"))
