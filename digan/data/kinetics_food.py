@@ -79,6 +79,9 @@ def read_annotations(files: Iterable[Path]) -> dict[str, Annotation]:
     found: dict[str, Annotation] = {}
     for file in files:
         try:
+            with open(file, "rb") as raw:
+                if b"youtube_id" not in raw.readline(1000):  # whatever it is, it is not ours
+                    continue
             with open(file, encoding="utf-8-sig", newline="") as text:
                 rows = csv.DictReader(text, strict=True)
                 if not {"label", "youtube_id"} <= set(rows.fieldnames or ()):

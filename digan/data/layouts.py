@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from digan.data.catalog import KnownSet, known_set
 from digan.data.kinetics_food import (
     KEYWORDS,
+    Annotation,
     check_keywords,
     class_name,
     clip_id,
@@ -80,7 +81,9 @@ def find_dataset(
     if name == "ucf101":
         found = _ucf101(known, root, scan)
     elif name == "kinetics-food":
-        found = _kinetics_food(known, root, scan, check_keywords(keywords or KEYWORDS))
+        found = _kinetics_food(
+            known, root, scan, check_keywords(KEYWORDS if keywords is None else keywords)
+        )
     else:
         found = _by_split_folders(known, root, scan)
     found.dataset = name
@@ -240,13 +243,29 @@ def _kinetics_food(known: KnownSet, root: Path, scan: Scan, keywords: tuple[str,
     sources = scan.videos or scan.folders
     folders = _folders(sources, stop_at_split=True)
     notes = unused(scan)
-    if all(len(names) == 2 and split_name(names[0]) for names in folders):
-        labelled = [
-            replace(source, label=class_name(names[1]), split=split_name(names[0]))
-            for source, names in zip(sources, folders, strict=True)
-        ]
-    else:
-        labelled = _annotated(known, root, scan, sources, folders, keywords, notes)
+    rows = read_annotations(_near(root, scan, _CSV))
+    labelled, unknown, seen = [], [], set()
+    for source, names in zip(sources, folders, strict=True):
+        split = split_name(names[0]) if names else None
+        clip = clip_id(PurePosixPath(source.name).stem)
+        if len(names) == 2 and split:
+            labelled.append(replace(source, label=class_name(names[1]), split=split))
+        elif clip in rows:
+            row = rows[clip]
+            labelled.append(replace(source, label=row.label, split=split or row.split))
+        else:
+            unknown.append(source.name)
+        seen.add(clip)
+    if not labelled:
+        if not rows:
+            _need_splits(known, root, sources, folders)
+        raise _wrong(
+            known, root, f"{unknown[0]} is not SPLIT/CLASS/VIDEO and no CSV file has its label"
+        )
+    if unknown:
+        notes.append(f"{len(unknown):,} videos have no label and are not used (as {unknown[0]})")
+    if rows:
+        notes += _about_annotations(rows, seen, keywords)
     classes = {source.label for source in labelled if source.label is not None}
     chosen = {label for label in classes if is_food(label, keywords)}
     kept = [source for source in labelled if source.label in chosen]
@@ -267,42 +286,12 @@ def _kinetics_food(known: KnownSet, root: Path, scan: Scan, keywords: tuple[str,
     return found
 
 
-def _annotated(
-    known: KnownSet,
-    root: Path,
-    scan: Scan,
-    sources: Sequence[Source],
-    folders: Sequence[tuple[str, ...]],
-    keywords: tuple[str, ...],
-    notes: list[str],
-) -> list[Source]:
-    """Labels from annotations, splits from folders or else from annotations."""
-    rows = read_annotations(_near(root, scan, _CSV))
-    if not rows:
-        _need_splits(known, root, sources, folders)
-        odd = next(s.name for s, names in zip(sources, folders, strict=True) if len(names) != 2)
-        raise _wrong(known, root, f"{odd} is not SPLIT/CLASS/VIDEO and no CSV file has its label")
-    labelled, seen = [], set()
-    unknown = []
-    for source, names in zip(sources, folders, strict=True):
-        clip = clip_id(PurePosixPath(source.name).stem)
-        row = rows.get(clip)
-        if row is None:
-            unknown.append(source.name)
-            continue
-        seen.add(clip)
-        split = (split_name(names[0]) if names else None) or row.split
-        labelled.append(replace(source, label=row.label, split=split))
+def _about_annotations(
+    rows: dict[str, Annotation], seen: set[str], keywords: tuple[str, ...]
+) -> list[str]:
     files = sorted({row.file for row in rows.values()})
-    notes.append(f"labels from {', '.join(files)}")
-    if unknown:
-        notes.append(f"{len(unknown):,} videos are not annotated and not used (as {unknown[0]})")
+    notes = [f"annotations from {', '.join(files)}"]
     food = {label for label in {row.label for row in rows.values()} if is_food(label, keywords)}
     if gone := [clip for clip, row in rows.items() if row.label in food and clip not in seen]:
         notes.append(f"{len(gone):,} annotated videos are not there (as {gone[0]})")
-    if not labelled:
-        raise DiganError(
-            f"the annotations {', '.join(files)} know none of the {len(sources)} videos of "
-            f"{root} (as {unknown[0]}): their names must be ID or ID_START_END"
-        )
-    return labelled
+    return notes

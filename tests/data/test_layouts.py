@@ -234,8 +234,8 @@ def test_kinetics_food_by_annotations(tmp_path: Path, where: str, flat: bool) ->
         "dddd": ("making pizza", "val"),
     }
     notes = notes_of(found)
-    assert "labels from train.csv, validate.csv" in notes
-    assert f"1 videos are not annotated and not used (as {folders[4]}eeeeeeeeeee.mp4)" in notes
+    assert "annotations from train.csv, validate.csv" in notes
+    assert f"1 videos have no label and are not used (as {folders[4]}eeeeeeeeeee.mp4)" in notes
     assert "1 annotated videos are not there (as ggggggggggg)" in notes
 
 
@@ -258,8 +258,22 @@ def test_unreadable_annotations(tmp_path: Path, content: bytes, sentence: str) -
 
 def test_annotations_of_other_videos(tmp_path: Path) -> None:
     annotate(tree(tmp_path, "film.mp4"))
-    with pytest.raises(DiganError, match=r"train.csv, validate.csv know none of the 1 videos"):
+    with pytest.raises(DiganError, match=r"film.mp4 is not SPLIT/CLASS/VIDEO and no CSV file has"):
         find_dataset("kinetics-food", tmp_path)
+
+
+def test_class_folders_and_flat_clips_together(tmp_path: Path) -> None:
+    """As where train and val come by class and test in one folder, with or without labels."""
+    root = tree(tmp_path / "k", *kinetics_classes("making tea"), "test/aaaaaaaaaaa.mp4")
+    found = find_dataset("kinetics-food", root)
+    assert [s.split for s in found.sources] == ["train", "val"]
+    assert "1 videos have no label and are not used (as test/aaaaaaaaaaa.mp4)" in notes_of(found)
+    (root / "foreign.csv").write_bytes(b"\xff\xfe\x00,label\n" * 2000)
+    (root / "test.csv").write_text("label,youtube_id\nmaking_pizza,aaaaaaaaaaa\n")
+    found = find_dataset("kinetics-food", root)
+    assert [(s.label, s.split) for s in found.sources] == [
+        ("making pizza", "test"), ("making tea", "train"), ("making tea", "val"),
+    ]  # fmt: skip
 
 
 WRONG = {
