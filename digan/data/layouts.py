@@ -212,7 +212,10 @@ def _by_split_folders(known: KnownSet, root: Path, scan: Scan) -> Found:
         replace(source, split=split_name(names[0]))
         for source, names in zip(sources, folders, strict=True)
     ]
-    return found_of(labelled, unused(scan))
+    notes = unused(scan)
+    if films and scan.videos:  # here it is the videos that are left out
+        notes[0] = f"{len(scan.videos)} video files lie beside the pictures and are not used"
+    return found_of(labelled, notes)
 
 
 def _need_splits(

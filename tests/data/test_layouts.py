@@ -149,6 +149,13 @@ def test_sky(tmp_path: Path, above: str) -> None:
     ]
 
 
+def test_sky_is_its_pictures(tmp_path: Path) -> None:
+    found = find_dataset("sky", tree(tmp_path, *SKY, "preview.mp4"))
+    assert len(found.sources) == 3
+    assert "1 video files lie beside the pictures and are not used" in notes_of(found)
+    assert "pictures lie beside the videos" not in notes_of(found)
+
+
 @pytest.mark.parametrize("leaf", [".mp4", "/0000000.png", ".mp4/0000000.png"])
 def test_taichi_as_videos_or_pictures(tmp_path: Path, leaf: str) -> None:
     clips = ("train/aB-3#001#128", "train/q#5#900", "test/z_1#7#300")
