@@ -118,7 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: Exception, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"digan: error: {' '.join(str(error).split())}", file=sys.stderr)
+    detail = getattr(error, "detail", "")
+    print(f"digan: error: {' '.join(str(error).removesuffix(detail).split())}", file=sys.stderr)
+    if detail:
+        print(detail, file=sys.stderr)
     return status
 
 

@@ -127,6 +127,8 @@ class TrainConfig:
     """Side of a frame in pixels; the store's, which it must equal."""
     clip_frames: int = 16
     """N: frames of a training clip; a sample is a pair of them."""
+    split: str = "all"
+    """Videos to train on: train, test or val, as the store has them, or all."""
     cond: bool = False
     """Train class-conditionally on the store's labels."""
     batch: int = 64

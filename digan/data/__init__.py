@@ -4,6 +4,10 @@
     images.py     single pictures: read, crop and resize, records, contact sheets
     gif.py        palettes for GIF, in constant memory
     sources.py    what a folder of videos or frames holds: clips, labels, splits
+    layouts.py    the four data sets of the paper, as they are published
+    catalog.py    their published counts
+    kinetics_food.py    the keywords and classes of one of them, its annotations
+    split_lists.py      lists of splits and classes, as UCF-101 has them
     prepare.py    sources to store: workers, resuming, disk check
     estimate.py   how large the store will be
     reading.py    one source to its finished part

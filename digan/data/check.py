@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from digan.data.catalog import compare
 from digan.data.images import write_frame_sheet
 from digan.data.progress import progress_bar
 from digan.data.store import Store
@@ -38,6 +39,8 @@ class CheckReport:
     clips: int = 0  # windows of clip_frames, stride 1
     too_short: list[str] = field(default_factory=list)  # videos shorter than the clip
     sheet: Path | None = None
+    stride: int = 1  # of the frames kept
+    expected: list[str] = field(default_factory=list)  # published counts beside the store's
 
     @property
     def good(self) -> bool:
@@ -51,6 +54,7 @@ class CheckReport:
             f"{self.store}: {self.videos} videos, {self.frames} frames of "
             f"{self.resolution}x{self.resolution}, {self.bytes / 1e6:,.1f} MB as {self.codec}"
             + (" (lossy)" if self.codec == "jpeg" else " (lossless)"),
+            *self.expected,
             f"frames a video: min {low}, median {middle}, max {high}",
         ]
         most_videos = max((n for _, _, n in self.histogram), default=1)
@@ -60,6 +64,8 @@ class CheckReport:
             lines.append("fps: min {:g}, median {:g}, max {:g}".format(*self.fps))
         else:
             lines.append("fps: unknown")
+        if self.stride > 1:
+            lines.append(f"stride: {self.stride}, of the source's frames")
         if self.clip_frames is not None:
             lines.append(
                 f"clips of {self.clip_frames} frames: {self.clips} windows in "
@@ -113,6 +119,7 @@ def check(
     counts = np.array(store.videos["count"], dtype=np.int64)
     unreadable = _verify(store, progress)
     fps = store.videos["fps"]
+    splits = store.videos_of_splits()
     report = CheckReport(
         store=store.path,
         resolution=store.resolution,
@@ -126,10 +133,10 @@ def check(
         classes={
             name: int((store.videos["label"] == i).sum()) for i, name in enumerate(store.classes)
         },
-        splits={
-            name: int((store.videos["split"] == i).sum()) for i, name in enumerate(store.splits)
-        },
+        splits=splits,
         unreadable=unreadable,
+        stride=store.info["stride"],
+        expected=compare(store.dataset, store.num_videos, len(store.classes), splits),
         problems=[
             (row["path"], row["status"], row["reason"])
             for row in store.report()

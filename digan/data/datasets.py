@@ -39,6 +39,20 @@ class PairBatch(NamedTuple):
     label: Tensor  # [B] int64
 
 
+def in_split(store: Store, split: str | None) -> NDArray[np.bool_]:
+    """Which videos of a store belong to a split, bool [num_videos].
+
+    None and "all" are every video, with the ones that are in no split. Raises DiganError,
+    naming the store's splits, for a split that it does not have.
+    """
+    if split is None or split == "all":
+        return np.ones(store.num_videos, dtype=bool)
+    if split in store.splits:
+        return np.asarray(store.videos["split"] == store.splits.index(split))
+    known = ", ".join(store.splits) or "none"
+    raise DiganError(f"split must be one of the store's ({known}) or all, got {split}")
+
+
 class ClipPairs:
     """An endless sequence of training pairs: `pairs[i]` for i = 0, 1, 2, ...
 
@@ -50,10 +64,10 @@ class ClipPairs:
 
     sorted; with `mirror` both are flipped left to right in half of the samples.
 
-    `split` keeps the videos of that split only (None: all). With `use_labels` the label is
-    the video's class, otherwise -1. Attributes: `num_windows` (items in an epoch),
-    `too_short` (videos that have fewer frames than the clip and are left out),
-    `num_classes` (0 without labels), `resolution`.
+    `split` keeps the videos of that split only (None or "all": every video). With
+    `use_labels` the label is the video's class, otherwise -1. Attributes: `num_windows`
+    (items in an epoch), `too_short` (videos that have fewer frames than the clip and are
+    left out), `num_classes` (0 without labels), `resolution`.
 
     Raises DiganError if no video is long enough, if there is no such split, or if labels
     are asked of a store that has none.
@@ -80,17 +94,12 @@ class ClipPairs:
         self.clip_frames = clip_frames
         self.seed = seed
         self.mirror = mirror
-        self.split = split
+        self.split = None if split == "all" else split
         self.use_labels = use_labels
         self.resolution = store.resolution
         self.num_classes = len(store.classes) if use_labels else 0
         counts = np.array(store.videos["count"], dtype=np.int64)
-        chosen = np.ones(len(counts), dtype=bool)
-        if split is not None:
-            if split not in store.splits:
-                known = ", ".join(store.splits) or "none"
-                raise DiganError(f"split must be one of the store's ({known}), got {split}")
-            chosen = np.asarray(store.videos["split"] == store.splits.index(split))
+        chosen = in_split(store, split)
         long_enough = chosen & (counts >= clip_frames)
         self.too_short = int(chosen.sum() - long_enough.sum())
         self._videos = np.flatnonzero(long_enough)

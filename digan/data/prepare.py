@@ -13,16 +13,18 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from digan.data.catalog import KNOWN_SETS, compare
 from digan.data.check import CheckReport, check
 from digan.data.estimate import estimate
 from digan.data.images import JPEG_QUALITY, RESIZE_FILTER
+from digan.data.layouts import find_dataset
 from digan.data.parts import SHARD_BYTES, Parts
 from digan.data.progress import progress_bar
 from digan.data.reading import Settings
@@ -52,6 +54,9 @@ class PrepareReport:
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    stride: int = 1
+    fps: float = 0.0  # median of the videos as stored, 0 if unknown
+    expected: list[str] = field(default_factory=list)  # published counts beside the store's
     seconds: float = 0.0
 
     def format(self, most: int = 20) -> str:
@@ -70,7 +75,10 @@ class PrepareReport:
                 f"{self.videos} videos, {self.frames} frames, {self.bytes / 1e6:,.1f} MB"
                 + (f", {len(self.classes)} classes" if self.classes else "")
                 + (f", splits {', '.join(self.splits)}" if self.splits else "")
+                + f", stride {self.stride}"
+                + (f", {self.fps:g} fps" if self.fps else ", fps unknown")
             )
+            lines += self.expected
         lines.append(f"{self.ok} files ok, {self.partial} partly used, {self.skipped} skipped")
         for path, status, reason in self.problems[:most]:
             lines.append(f"  {status:8} {path}: {reason}")
@@ -90,9 +98,15 @@ def prepare(
     workers: int | None = None,
     shard: tuple[int, int] = (1, 1),
     min_frames: int = 2,
+    dataset: str | None = None,
+    keywords: Sequence[str] | None = None,
     progress: bool = True,
 ) -> PrepareReport:
     """Make a store at `dst` from the videos of `src` (see sources.py for the layouts).
+
+    With `dataset` (ucf101, sky, taichi, kinetics-food) `src` must be that set as published
+    (layouts.py); labels and splits follow its rules, and the counts are compared with the
+    published ones. `keywords` choose the classes of kinetics-food.
 
     Every frame is cut to its centre square and resized to `resolution` (a power of two,
     32 to 1024) by Lanczos with antialias. `fps` resamples to that rate by nearest
@@ -103,7 +117,8 @@ def prepare(
     the run that finds all parts finished makes the store.
 
     Files that do not decode, break off or lie are counted and named in the report, never
-    raised. Raises DiganError for wrong arguments, a source without videos, a `dst` that
+    raised. Raises DiganError for wrong arguments, a source without videos or of another
+    layout than `dataset`, split lists that cannot be read, a `dst` that
     cannot be written or holds something else, and a disk that is too small, before work.
     """
     started = time.monotonic()
@@ -115,11 +130,18 @@ def prepare(
         raise DiganError(f"workers must be at least 1, got {workers}")
     source, store = Path(src), Path(dst)
     _check_destination(source, store)
-    found = find_sources(source, exclude=store)
+    if dataset is not None:
+        found = find_dataset(dataset, source, store, keywords)
+    elif keywords is not None:
+        raise DiganError("keywords choose classes of the dataset kinetics-food, none was given")
+    else:
+        found = find_sources(source, exclude=store)
     if fps is not None and any(s.pictures for s in found.sources):
         raise DiganError("fps cannot be set for folders of pictures, which have none: use stride")
     say: Callable[[str], None] = _say if progress else lambda text: None
     say(found.format())
+    if (advice := _stride_advice(found, stride)) is not None:
+        say(advice)
     parts = Parts(store)
     if not parts.merging and (done := _finished(store, found, settings)) is not None:
         return _timed(done, started)
@@ -152,6 +174,17 @@ def prepare(
             else:
                 report.up_to_date = False
     return _timed(report, started)
+
+
+def _stride_advice(found: Found, stride: int) -> str | None:
+    """A line where the paper samples a set with another stride. Nothing is set for the user."""
+    known = KNOWN_SETS.get(found.dataset or "")
+    if known is None or known.stride == stride:
+        return None
+    return (
+        f"stride {stride}; the published results on {known.title} are of stride {known.stride}: "
+        f"--stride {known.stride} keeps every {known.stride}th frame"
+    )
 
 
 def _timed(report: PrepareReport, started: float) -> PrepareReport:
@@ -230,11 +263,19 @@ def _finished(store: Path, found: Found, settings: Settings) -> PrepareReport | 
         return None
     shutil.rmtree(store / PARTS_FOLDER, ignore_errors=True)
     report = PrepareReport(store, found.layout, finished=True, up_to_date=True)
-    report.videos, report.frames = opened.num_videos, opened.num_frames
-    report.bytes = sum(opened.info["shards"])
-    report.classes, report.splits = opened.classes, opened.splits
+    _sum_up(report, opened)
     _count(report, [(r["path"], r["status"], r["reason"]) for r in rows])
     return report
+
+
+def _sum_up(report: PrepareReport, store: Store) -> None:
+    """What a finished store holds."""
+    report.videos, report.frames = store.num_videos, store.num_frames
+    report.bytes = sum(store.info["shards"])
+    report.classes, report.splits = store.classes, store.splits
+    report.stride, report.fps = store.info["stride"], store.fps
+    counts = store.videos_of_splits()
+    report.expected = compare(store.dataset, store.num_videos, len(store.classes), counts)
 
 
 def _count(report: PrepareReport, rows: list[tuple[str, str, str]]) -> None:
@@ -247,6 +288,8 @@ def _count(report: PrepareReport, rows: list[tuple[str, str, str]]) -> None:
 def _assignment(found: Found) -> str:
     """Hash of every source's class and split: they can change while the files do not."""
     text = "\0".join(f"{s.name}\0{s.label}\0{s.split}" for s in found.sources)
+    if found.dataset is not None:
+        text += f"\0{found.dataset}\0{found.keywords}\0{found.classes}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -321,15 +364,18 @@ def _merge(
             "`digan prepare` again to go on"
         ) from error
     report.finished = True
-    report.videos, report.frames = len(usable), sum(p.frames for p in usable)
-    report.bytes = sum(p.bytes for p in usable)
-    report.classes, report.splits = found.classes, found.splits
+    _sum_up(report, Store(store))
     _count(report, [(p.path, p.status, p.reason) for p in ready])
     return report
 
 
 def _describe(found: Found, settings: Settings, name: str) -> dict[str, Any]:
     """What store.json says, but for the counts."""
+    named: dict[str, Any] = {}
+    if found.dataset is not None:
+        named["dataset"] = found.dataset
+    if found.keywords:
+        named["keywords"] = list(found.keywords)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -353,4 +399,5 @@ def _describe(found: Found, settings: Settings, name: str) -> dict[str, Any]:
         "classes": list(found.classes),
         "splits": list(found.splits),
         "source": {"name": name, "layout": found.layout, "notes": found.notes},
+        **named,
     }

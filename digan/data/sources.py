@@ -16,11 +16,12 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
+from digan.data.split_lists import SPLIT_LIST, lists_beside, read_split_lists
 from digan.errors import DiganError
 
 # fmt: off
@@ -35,7 +36,6 @@ PICTURE_ENDINGS = frozenset([
 # fmt: on
 _SPLIT = re.compile(r"^(?:.*[_-])?(train|training|val|valid|validation|test|testing)$", re.I)
 _SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-_SPLIT_LIST = re.compile(r"^(train|val|test)(?:_?list|_?split)?_?0*(\d*)\.txt$", re.I)
 _LAYOUTS = """Layouts that are understood:
   SRC/*.mp4               a folder of videos (also nested)
   SRC/class/*.avi         one folder a class, as in UCF-101
@@ -70,6 +70,8 @@ class Found:
     classes: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    dataset: str | None = None  # the known set it is laid out as, a key of KNOWN_SETS
+    keywords: tuple[str, ...] = ()  # that chose its classes
 
     def format(self) -> str:
         """Readable text."""
@@ -77,10 +79,12 @@ class Found:
 
 
 @dataclass
-class _Scan:
+class Scan:
+    """All that lies in a folder: video files, folders of pictures, texts, the rest by ending."""
+
     videos: list[Source] = field(default_factory=list)
     folders: list[Source] = field(default_factory=list)
-    lists: list[Path] = field(default_factory=list)
+    texts: list[Path] = field(default_factory=list)  # .txt and .csv
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -116,18 +120,42 @@ def find_sources(src: str | os.PathLike[str], exclude: Path | None = None) -> Fo
         about = root.stat()
         source = Source(root.name, str(root), about.st_size, _stamp(about))
         return Found([source], "one video file")
-    scan = _Scan()
+    scan = scan_folder(root, exclude)
+    found = scan.videos or scan.folders
+    if not found:
+        raise DiganError(
+            f"{root} holds no videos and no folders of pictures. Found:\n{tree_of(root)}\n"
+            f"{_LAYOUTS}"
+        )
+    found.sort(key=lambda source: natural_key(source.name))
+    notes = unused(scan)
+    labelled, has_folders = _label(found, bool(scan.videos))
+    lists = [file for file in scan.texts if SPLIT_LIST.match(file.name)]
+    lists += lists_beside(root, SPLIT_LIST)
+    if lists and not has_folders:
+        listed, note = _apply_lists(labelled, lists)
+        if any(source.split for source in listed):  # else the lists are of another data set
+            labelled = listed
+            notes.append(note)
+    return found_of(labelled, notes)
+
+
+def scan_folder(root: Path, exclude: Path | None = None) -> Scan:
+    """Everything below a folder, but for hidden files and the folder `exclude`.
+
+    Raises DiganError if a folder cannot be read.
+    """
+    scan = Scan()
     skip = {os.path.realpath(exclude)} if exclude is not None else set()
     try:
         _walk(root, "", scan, skip)
     except OSError as error:
         raise DiganError(f"{error.filename} cannot be read: {error.strerror}") from error
-    found = scan.videos or scan.folders
-    if not found:
-        raise DiganError(
-            f"{root} holds no videos and no folders of pictures. Found:\n{_tree(root)}\n{_LAYOUTS}"
-        )
-    found.sort(key=lambda source: natural_key(source.name))
+    return scan
+
+
+def unused(scan: Scan) -> list[str]:
+    """Notes on what lies there and is no video."""
     notes = []
     if scan.videos and scan.folders:
         count = sum(folder.pictures for folder in scan.folders)
@@ -135,17 +163,24 @@ def find_sources(src: str | os.PathLike[str], exclude: Path | None = None) -> Fo
     if scan.others:
         kinds = ", ".join(f"{ending} {n}" for ending, n in scan.others.most_common(5))
         notes.append(f"{scan.others.total()} other files are not used ({kinds})")
-    labelled, has_folders = _label(found, bool(scan.videos))
-    lists = scan.lists + _lists_beside(root)
-    if lists and not has_folders:
-        listed, note = _apply_lists(labelled, lists)
-        if any(source.split for source in listed):  # else the lists are of another data set
-            labelled = listed
-            notes.append(note)
-    classes = tuple(sorted({s.label for s in labelled if s.label is not None}, key=natural_key))
-    splits = tuple(sorted({s.split for s in labelled if s.split is not None}))
-    what = "video files" if scan.videos else "folders of pictures"
-    layout = f"{len(labelled)} {what}, {sum(s.bytes for s in labelled) / 1e6:,.1f} MB"
+    return notes
+
+
+def found_of(sources: list[Source], notes: list[str], class_order: Sequence[str] = ()) -> Found:
+    """Sources with labels and splits, summed up in a line.
+
+    Classes stand in the order of `class_order`; those it lacks follow in natural order.
+    """
+    place = {name: i for i, name in enumerate(class_order)}
+    classes = tuple(
+        sorted(
+            {s.label for s in sources if s.label is not None},
+            key=lambda name: (place.get(name, len(place)), natural_key(name)),
+        )
+    )
+    splits = tuple(sorted({s.split for s in sources if s.split is not None}))
+    what = "folders of pictures" if sources[0].pictures else "video files"
+    layout = f"{len(sources)} {what}, {sum(s.bytes for s in sources) / 1e6:,.1f} MB"
     if classes:
         shown = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
         layout += f", {len(classes)} classes ({shown})"
@@ -153,10 +188,10 @@ def find_sources(src: str | os.PathLike[str], exclude: Path | None = None) -> Fo
         layout += ", no classes"
     if splits:
         layout += ", splits " + ", ".join(splits)
-    return Found(labelled, layout, classes, splits, notes)
+    return Found(sources, layout, classes, splits, notes)
 
 
-def _walk(folder: Path, prefix: str, scan: _Scan, seen: set[str]) -> None:
+def _walk(folder: Path, prefix: str, scan: Scan, seen: set[str]) -> None:
     real = os.path.realpath(folder)
     if real in seen:  # the store itself, or links that run in a circle
         return
@@ -187,8 +222,8 @@ def _walk(folder: Path, prefix: str, scan: _Scan, seen: set[str]) -> None:
             size += about.st_size
             digest.update(os.fsencode(entry.name) + _stamp(about).encode() + b"\0")
         else:
-            if _SPLIT_LIST.match(entry.name):
-                scan.lists.append(Path(entry.path))
+            if ending in {".txt", ".csv"}:
+                scan.texts.append(Path(entry.path))
             scan.others[ending or "no ending"] += 1
     if pictures and not has_videos:
         name = prefix.rstrip("/") or folder.resolve().name
@@ -204,6 +239,12 @@ def _stamp(about: os.stat_result) -> str:
     return f"{about.st_size}:{about.st_mtime_ns}"
 
 
+def split_name(folder: str) -> str | None:
+    """The split that a folder's name stands for, as sky_train for train; None if for none."""
+    match = _SPLIT.match(folder)
+    return None if match is None else _SPLIT_NAMES.get(match[1].lower(), match[1].lower())
+
+
 def _label(sources: list[Source], videos: bool) -> tuple[list[Source], bool]:
     """Class and split from the folders' names; also whether there were split folders."""
     folders = [list(PurePosixPath(source.name).parts[:-1]) for source in sources]
@@ -212,7 +253,7 @@ def _label(sources: list[Source], videos: bool) -> tuple[list[Source], bool]:
         return min(len(f) for f in folders) >= 2 and len({f[0] for f in folders}) == 1
 
     def split_tops() -> bool:
-        return min(len(f) for f in folders) >= 1 and all(_SPLIT.match(f[0]) for f in folders)
+        return min(len(f) for f in folders) >= 1 and all(split_name(f[0]) for f in folders)
 
     while shared_top() and not split_tops():
         folders = [f[1:] for f in folders]
@@ -220,9 +261,7 @@ def _label(sources: list[Source], videos: bool) -> tuple[list[Source], bool]:
     has_split_folders = split_tops()
     if has_split_folders:
         for i, names in enumerate(folders):
-            match = _SPLIT.match(names[0])
-            assert match is not None
-            splits[i] = _SPLIT_NAMES.get(match[1].lower(), match[1].lower())
+            splits[i] = split_name(names[0])
         folders = [f[1:] for f in folders]
     labels: list[str | None] = [None] * len(sources)
     if all(len(f) == 1 for f in folders) and len({f[0] for f in folders}) > 1:
@@ -240,44 +279,21 @@ def _label(sources: list[Source], videos: bool) -> tuple[list[Source], bool]:
     return labelled, has_split_folders
 
 
-def _lists_beside(root: Path) -> list[Path]:
-    """Split lists in a folder next to the source, as UCF-101's archives unpack."""
-    lists: list[Path] = []
-    try:
-        for folder in root.resolve().parent.iterdir():
-            if re.search(r"train_?test|splits?$", folder.name, re.I) and folder.is_dir():
-                lists += [file for file in folder.iterdir() if _SPLIT_LIST.match(file.name)]
-    except OSError:
-        pass
-    return lists
-
-
 def _apply_lists(sources: list[Source], lists: list[Path]) -> tuple[list[Source], str]:
-    """Splits from the lists with the lowest number (UCF-101 has three alternatives)."""
-    numbered: dict[int, list[tuple[str, Path]]] = {}
-    for file in sorted(lists):
-        match = _SPLIT_LIST.match(file.name)
-        assert match is not None
-        numbered.setdefault(int(match[2] or 0), []).append((match[1].lower(), file))
-    number = min(numbered)
-    split_of: dict[str, str] = {}
-    for split, file in numbered[number]:
-        for line in file.read_text("utf-8", errors="replace").splitlines():
-            if line.strip():
-                name = re.sub(r"\s+\d+$", "", line.strip())
-                split_of.setdefault("/".join(PurePosixPath(name).parts[-2:]), split)
-    out, missing = [], 0
-    for source in sources:
-        parts = PurePosixPath(source.name).parts
-        found = split_of.get("/".join(parts[-2:])) or split_of.get(parts[-1])
-        missing += found is None
-        out.append(replace(source, split=found))
-    names = ", ".join(file.name for _, file in numbered[number])
-    note = f"splits from {names}"
+    """Splits from lists, where they know the video."""
+    listed = read_split_lists(lists)
+    keys = [listed.key_of(source.name) for source in sources]
+    out = [
+        replace(source, split=listed.split_of[key] if key is not None else None)
+        for source, key in zip(sources, keys, strict=True)
+    ]
+    note = f"splits from {listed.names}"
+    missing = keys.count(None)
     return out, note + (f"; {missing} videos are in none of them" if missing else "")
 
 
-def _tree(root: Path, most: int = 20) -> str:
+def tree_of(root: Path, most: int = 20) -> str:
+    """The upper levels of a folder as text, at most about `most` lines."""
     lines = [f"  {root}/"]
 
     def entries(folder: Path, depth: int) -> Iterator[str]:

@@ -58,6 +58,7 @@ class Store:
         fps: the median of the videos' fps, 0 if unknown.
         classes, splits: names, in order of their numbers.
         num_videos, num_frames: counts.
+        dataset: the known set it was prepared as (`digan prepare --dataset`), "" for none.
         lossy: whether the records are JPEG.
         info: everything in store.json.
         decoded: how many records this object has decoded so far.
@@ -74,6 +75,7 @@ class Store:
         self.splits: tuple[str, ...] = tuple(self.info["splits"])
         self.num_videos: int = self.info["num_videos"]
         self.num_frames: int = self.info["num_frames"]
+        self.dataset: str = self.info.get("dataset", "")
         self.lossy: bool = self.info["lossy"]
         self.videos = self._index(VIDEOS_FILE, VIDEO_ROW, self.num_videos)
         self._frames = self._index(FRAMES_FILE, FRAME_ROW, self.num_frames)
@@ -149,6 +151,11 @@ class Store:
             raise DiganError(
                 f"store {self.path} is damaged: {REPORT_FILE} cannot be read"
             ) from error
+
+    def videos_of_splits(self) -> dict[str, int]:
+        """How many videos each split has; empty if the store knows no splits."""
+        of = self.videos["split"]
+        return {name: int((of == number).sum()) for number, name in enumerate(self.splits)}
 
     @property
     def fingerprint(self) -> str:
@@ -242,6 +249,6 @@ def read_info(path: Path) -> dict[str, Any]:
     if info.get("version") != VERSION:
         raise DiganError(
             f"store {path} has format version {info.get('version')}, this digan reads "
-            f"version {VERSION}: prepare it again"
+            f"version {VERSION}: prepare it again, into another folder"
         )
     return info

@@ -131,7 +131,9 @@ def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, r
     Raises:
         DiganError: names every setting that differs, with both values.
     """
-    saved, asked = _flat(state["config"]), _flat(to_dict(config))
+    # A state from before a setting was made has its default.
+    saved = _flat(to_dict(TrainConfig())) | _flat(state["config"])
+    asked = _flat(to_dict(config))
     names = sorted((saved.keys() | asked.keys()) - FREE_SETTINGS)
     differences = [
         f"{name} {saved.get(name)} -> {asked.get(name)}"

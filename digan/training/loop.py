@@ -77,6 +77,7 @@ def open_data(config: TrainConfig, store_path: Path) -> tuple[TrainConfig, Store
         config.clip_frames,
         seed=config.seed,
         mirror=config.mirror,
+        split=config.split,
         use_labels=config.cond,
     )
     return config, store, pairs
@@ -89,6 +90,8 @@ def describe(config: TrainConfig, store: Store, pairs: ClipPairs) -> list[str]:
         f"{store.resolution} x {store.resolution}, {pairs.num_windows} clips of "
         f"{config.clip_frames} frames"
     ]
+    if store.splits:
+        lines.append(f"data: split {config.split} of {', '.join(store.splits)}")
     part, group = config.batch_gpu or config.batch, config.discriminator.group_size
     if part < min(group, config.batch):
         lines.append(

@@ -20,7 +20,8 @@ def run_suffix(config: TrainConfig, data_name: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", data_name).strip("_.") or "data"
     resolution = config.generator.resolution
     cond = "-cond" if config.cond else ""
-    return f"{name}-res{resolution}-frames{config.clip_frames}-batch{config.batch}{cond}"
+    split = "" if config.split == "all" else f"-{config.split}"
+    return f"{name}-res{resolution}-frames{config.clip_frames}-batch{config.batch}{cond}{split}"
 
 
 def _numbered(outdir: Path) -> list[tuple[int, Path]]:

@@ -49,11 +49,12 @@ def write_raw(
     kind: str = "rgb24",
     rotation: float = 0.0,
     time_base: Fraction = Fraction(1, 100),
+    rate: int = 10,
 ) -> Path:
     """Write with PyAV directly: any codec and pixel format, any presentation times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
@@ -102,6 +103,14 @@ def contents(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def tree(root: Path, *names: str) -> Path:
+    """Files of these names, each with its name inside."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
 
 
 def quick(src: Path, dst: Path, **more: Any) -> PrepareReport:

@@ -8,13 +8,7 @@ import pytest
 
 from digan.data.sources import find_sources, natural_key
 from digan.errors import DiganError
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(name)
-    return root
+from tests.data.clips import tree
 
 
 def test_natural_order() -> None:
