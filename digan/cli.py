@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb("train a model, or continue a run", "train"),
     "generate": Verb("make videos with a trained network", "generate"),
     "inspect": Verb("show what a network has learned: frequencies, phases, blocks", "inspect"),
+    "import": Verb("open an official checkpoint without running its code", "import_"),
     "bench": Verb("measure ops, synthesis, training and clip loader on this machine", "bench"),
     "info": Verb("versions, devices, and which path every op takes here", "info"),
 }

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generate": FRAMES | {"execution", "files", "ranges"},
     "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
-    "importer": MODEL,
+    "importer": MODEL | {"files"},
     "info": BASE | {"ops", "toolkit", "native"},
     "showcase": FRAMES,
     "explore": FRAMES,
