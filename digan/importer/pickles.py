@@ -194,6 +194,12 @@ class Machine:
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[scalar(key)] = value
 
+    def dictionary(self, _: Any) -> None:
+        """The pairs above the mark as a dictionary."""
+        values = self._to_mark()
+        self.stack.append({})
+        self.set_items(values)
+
     def add_items(self, _: Any) -> None:
         """Adds to the set on the top."""
         values = self._to_mark()
@@ -306,6 +312,7 @@ _HANDLERS: dict[str, Callable[[Machine, Any], None]] = {
     "TUPLE2": lambda m, _: m.tuple_of(2),
     "TUPLE3": lambda m, _: m.tuple_of(3),
     "LIST": lambda m, _: m.push(m._to_mark()),
+    "DICT": Machine.dictionary,
     "APPEND": Machine.append_one,
     "APPENDS": lambda m, _: m.append(m._to_mark()),
     "SETITEM": Machine.set_item,

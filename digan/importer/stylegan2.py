@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from digan.config import DiscriminatorConfig
@@ -21,7 +24,7 @@ from digan.nn.official import discriminator_name, discriminator_state, plain_dis
 
 
 def start_from_stylegan2(
-    state: dict[str, Tensor], config: DiscriminatorConfig
+    state: dict[str, Tensor], config: DiscriminatorConfig | None = None
 ) -> PairDiscriminator:
     """A pair of discriminators whose both networks start from a StyleGAN2 discriminator.
 
@@ -31,12 +34,15 @@ def start_from_stylegan2(
     sqrt(7 / 3) makes up for the layer's own 1 / sqrt(channels).
 
     Args:
-        state: its tensors by stylegan2-ada-pytorch's names (b128.fromrgb.weight, ...), filters
-            left out. config: its sizes.
+        state: its tensors by stylegan2-ada-pytorch's names (b128.fromrgb.weight, ...).
+        config: its sizes; read from the shapes by default.
 
     Raises:
         DiganError: a tensor is missing or does not fit.
     """
+    if config is None:
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        config = discriminator_config(shapes, {}, "the state dict")
     official = {f"imageD.{name}": value for name, value in state.items()}
     official |= {f"videoD.{name}": value for name, value in state.items()}
     colours = f"videoD.b{config.resolution}.fromrgb.weight"
@@ -58,11 +64,17 @@ def start_from_stylegan2(
 
 
 def import_stylegan2_discriminator(path: Path) -> PairDiscriminator:
-    """`start_from_stylegan2` of a stylegan2-ada-pytorch snapshot (.pkl), read like all others.
+    """`start_from_stylegan2` of a file.
+
+    Args:
+        path: a snapshot of stylegan2-ada-pytorch (.pkl), read like all others, or a plain state
+            dict of its discriminator (.safetensors; .pt or .pth, read with weights_only).
 
     Raises:
-        DiganError: no such file, refused, or its network D is no residual discriminator.
+        DiganError: no such file, refused, or no residual discriminator.
     """
+    if path.suffix in (".safetensors", ".pt", ".pth"):
+        return start_from_stylegan2(_state_dict(path))
     snapshot = read_snapshot(path)
     module = snapshot.module("D")
     shapes = {name: tensor.shape for name, tensor in module.tensors.items()}
@@ -74,3 +86,19 @@ def import_stylegan2_discriminator(path: Path) -> PairDiscriminator:
     }
     state = official_tensors(snapshot, module, names, lambda: Discriminator(3, config))
     return start_from_stylegan2(state, config)
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged bytes raise almost anything
+        reason = " ".join(str(error).split())[:120]
+        raise DiganError(f"{path} is no plain state dict: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise DiganError(f"{path} is no plain state dict of tensors by name")
+    return {str(name): value for name, value in state.items()}

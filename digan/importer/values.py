@@ -19,6 +19,7 @@ from digan.importer.pickles import Budget, Inert, Machine, Name, RefusedError, i
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 MOST_AXES = 8
+MOST_ELEMENTS = 1 << 40
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 # Type of elements in the file, and the one that its bits are seen as afterwards.
 _STORAGES: dict[str, tuple[str, torch.dtype | None]] = {
@@ -102,7 +103,7 @@ class StoredTensor:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 48
+    return type(value) is int and 0 <= value <= MOST_ELEMENTS
 
 
 def _counts(values: Any) -> tuple[int, ...]:
@@ -119,6 +120,8 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     shape, strides = _counts(arguments[2]), _counts(arguments[3])
     if len(shape) != len(strides) or not _is_count(offset):
         raise RefusedError("it has a tensor whose strides or offset do not fit its shape")
+    if math.prod(max(n, 1) for n in shape) > MOST_ELEMENTS:
+        raise RefusedError("it has a tensor of an impossible shape")
     count = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     # More elements than the storage has would be one element many times: memory for nothing.

@@ -125,6 +125,7 @@ def load_network(
     metadata, tensors = _load(path)
     info = _read_info(path, metadata)
     generator = _filled(path, tensors, lambda: Generator(info.generator, impl=impl, dtype=dtype))
+    generator.info = info
     return generator.to(device).eval().requires_grad_(False), info
 
 

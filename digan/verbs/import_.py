@@ -43,7 +43,8 @@ class ImportArgs:
     class_names: str | None = None
     """Names of a conditional network's classes, separated by commas."""
     stylegan2: bool = False
-    """SOURCE is of stylegan2-ada-pytorch: write both discriminators, started from its D."""
+    """SOURCE is of stylegan2-ada-pytorch, its snapshot (.pkl) or the state dict of its
+    discriminator (.pt, .safetensors): write both discriminators, started from it."""
     export: bool = False
     """Write the generator of a network file as a state dict with official names (.pt,
     .safetensors)."""

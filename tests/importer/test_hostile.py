@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
 import pickle
@@ -11,7 +13,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,7 +69,6 @@ class Calls:
         (torch.load, "torch.serialization.load"),
         (pickle.loads, "_pickle.loads"),
         (bytearray, "builtins.bytearray"),
-        (torch.zeros, "torch.zeros"),
     ],
 )
 def test_calls_outside_the_list_are_named(protocol, function, name):
@@ -77,14 +77,14 @@ def test_calls_outside_the_list_are_named(protocol, function, name):
         name = name.replace("builtins", "__builtin__")
     assert said.startswith("it asks for ")
     assert name.rpartition(".")[2] in said
-    assert protocol < 3 or name in said or function is torch.zeros
+    assert protocol < 3 or name in said
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (b"", "no pickle or truncated"),
-        (b"hello, this is text", "instruction"),
+        (b"hello, this is text", "never stored"),
         (b"\x89PNG\r\n\x1a\n", "instruction"),
         (PROTO, "no pickle or truncated"),
         (PROTO + b".", "leaves no single value"),
@@ -118,7 +118,8 @@ def test_calls_outside_the_list_are_named(protocol, function, name):
         (PROTO + b"\x8d" + struct.pack("<Q", (1 << 63) - 1) + b"ab.", "no pickle or truncated"),
         (PROTO + b"B" + struct.pack("<I", 0xFFFFFFFF) + b"ab.", "no pickle or truncated"),
         (PROTO + b"\x8b" + struct.pack("<i", -1) + b".", "no pickle or truncated"),
-        (PROTO + b"c\x1b[31mos\nsy\xc3\xa9stem\n.", "asks for \\x1b[31mos.sy\\xe9stem"),
+        (PROTO + b"\x8c\x07\x1b[31mos\x8c\x08sy\xc3\xa9stem\x93.", "for \\x1b[31mos.sy\\xe9stem"),
+        (PROTO + b"c\x1b[31mos\nsy\xc3\xa9stem\n.", "no pickle or truncated"),
         (PROTO + b"c" + b"o" * 10000 + b"\nsystem\n.", "..."),
     ],
 )  # fmt: skip
@@ -171,7 +172,7 @@ def test_an_honest_tensor_is_read():
         (tensor(storage(), (4,), (1,), 1), "does not fit its storage"),
         (tensor(storage(), (2, 2), (3, 1)), "does not fit its storage"),
         (tensor(storage(), (1 << 40,), (0,)), "does not fit its storage"),
-        (tensor(storage(), (1 << 40, 1 << 40, 0), (0, 0, 0)), None),
+        (tensor(storage(), (1 << 40, 1 << 40, 0), (0, 0, 0)), "an impossible shape"),
         (tensor(storage(), (-1,), (1,)), "no small tuple of counts"),
         (tensor(storage(), (2,), (-1,)), "no small tuple of counts"),
         (tensor(storage(), (1,) * 9, (1,) * 9), "no small tuple of counts"),
@@ -197,11 +198,6 @@ def test_an_honest_tensor_is_read():
     ],
 )  # fmt: skip
 def test_lying_tensors(content, sentence):
-    if sentence is None:
-        with pytest.raises(RefusedError):
-            run(content).read().clone().numpy().tobytes()
-            raise RefusedError("small after all")
-        return
     assert sentence in refused(content)
 
 
@@ -234,10 +230,14 @@ def test_structures_that_grow(name, tmp_path):
     path.write_bytes(hostile_structures()[name])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    with pytest.raises(DiganError) as caught:
-        read_snapshot(path)
-        raise DiganError("a snapshot without networks")
-    assert "\n" not in str(caught.value)
+    try:
+        modules = read_snapshot(path).modules
+    except DiganError as error:
+        said, modules = str(error), {}
+    else:
+        said = ""
+    assert modules == {}
+    assert "\n" not in said
     assert time.process_time() - start < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700_000
 
@@ -251,9 +251,6 @@ def test_modules_that_multiply(tmp_path):
     inner = Persistent("Layer", state(_parameters={"weight": torch.nn.Parameter(torch.zeros(1))}))
     for _ in range(30):
         inner = Persistent("Layer", state(_modules={"a": inner, "b": inner}))
-    within = Persistent("Layer", state())
-    within.meta["state"]["_modules"]["again"] = torch.nn.Sequential()
-    within.meta["state"]["_modules"]["again"].__dict__["_modules"] = OrderedDict()
     deep = Persistent("Layer", state())
     for _ in range(100):
         deep = Persistent("Layer", state(_modules={"a": deep}))
@@ -269,40 +266,29 @@ def test_modules_that_multiply(tmp_path):
         path.write_bytes(pickled({"G": wrong}))
         with pytest.raises(DiganError, match=sentence):
             read_snapshot(path)
-    cycle = bytearray(pickled({"G": within}))
-    path = tmp_path / "cycle.pkl"
-    path.write_bytes(cycle)
-    assert read_snapshot(path).module("G").tensors == {}
+    within = Persistent("Layer", state())
+    within.meta["state"]["_modules"]["again"] = torch.nn.Sequential()
+    within.meta["state"]["_modules"]["again"].__dict__["_modules"]["and again"] = within
+    path.write_bytes(pickled({"G": Persistent("Layer", {"_modules": {"a": 1}, "b": within})}))
+    assert complaint(read_snapshot, path)[1]
 
 
-def test_one_storage_for_everything_is_refused(tmp_path):
-    """Views of one storage: more numbers than the file has bytes for."""
-    tensors = export_state_dict(tiny_generator(64))
-    total = sum(tensor.numel() for tensor in tensors.values())
-    shared = torch.zeros(max(tensor.numel() for tensor in tensors.values()))
-    network = module("Generator", tensors, {})
-    parameters = []
-
-    def collect(part: Any) -> None:
-        inner = part.meta["state"] if isinstance(part, Persistent) else part.__dict__
-        parameters.extend(p for p in inner["_parameters"].values() if p is not None)
-        for child in inner["_modules"].values():
-            collect(child)
-
-    collect(network)
-    held = shared.untyped_storage()
-    for parameter in parameters:
-        view = torch.empty(0).set_(held, 0, parameter.shape)
-        parameter.data = view
-    # PyTorch pickles a storage for each tensor: keep one, and let the memo serve the others.
-    typed = torch.storage.TypedStorage(wrap_storage=held, dtype=torch.float32, _internal=True)
-    with mock.patch.object(torch.Tensor, "_typed_storage", lambda self: typed):
-        content = snapshot_bytes({"G_ema": network})
+def test_more_numbers_than_the_file_has_are_refused(tmp_path):
+    """Views of one storage could announce any number of tensors: memory for nothing."""
     path = tmp_path / "shared.pkl"
-    path.write_bytes(content)
-    assert len(content) < 4 * total
-    with pytest.raises(DiganError, match=r"more numbers than|is refused|must be"):
-        import_generator(read_snapshot(path))
+    path.write_bytes(
+        snapshot_bytes({"G_ema": module("Generator", export_state_dict(tiny_generator()), {})})
+    )
+    snapshot = read_snapshot(path)
+    tensors = snapshot.module("G_ema").tensors
+    largest = max((tensor.storage for tensor in tensors.values()), key=lambda held: held.count)
+    for name, stored in tensors.items():
+        if not name.endswith("resample_filter"):
+            tensors[name] = dataclasses.replace(stored, storage=largest)
+    assert import_generator(snapshot).config.resolution == 64
+    size = 2 * sum(stored.count for name, stored in tensors.items() if "resample" not in name)
+    with pytest.raises(DiganError, match="announces more numbers than the file has bytes for"):
+        import_generator(dataclasses.replace(snapshot, size=size - 1))
 
 
 # ---------------------------------------------------------------- fuzzing
@@ -360,34 +346,30 @@ def forbid(*_: Any, **__: Any) -> Any:
     raise Forbidden
 
 
+def complaint(make: Any, argument: Any) -> tuple[Any, str]:
+    """What a function makes, and its DiganError; any other exception comes out."""
+    try:
+        return make(argument), ""
+    except DiganError as error:
+        return None, str(error)
+
+
 def read_all(path: Path, content: bytes) -> bool:
     """True if the file was accepted; only DiganError may come out otherwise."""
     path.write_bytes(content)
-    guards = [
-        mock.patch(name, forbid)
-        for name in ("os.system", "pickle.loads", "pickle.load", "torch.load", "builtins.exec")
-    ]
-    try:
-        for guard in guards:
-            guard.start()
-        snapshot = read_snapshot(path)
-        for network in snapshot.modules.values():
+    with contextlib.ExitStack() as guards:
+        for name in ("os.system", "pickle.loads", "pickle.load", "torch.load", "builtins.exec"):
+            guards.enter_context(mock.patch(name, forbid))
+        snapshot, said = complaint(read_snapshot, path)
+        for network in [] if snapshot is None else snapshot.modules.values():
             for stored in network.tensors.values():
                 if stored.count < 1 << 20:
                     stored.read()
         for make in (import_generator, import_discriminators):
-            try:
-                make(snapshot)
-            except DiganError as error:
-                assert "\n" not in str(error)
-    except DiganError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 600
-        return False
-    finally:
-        for guard in guards:
-            guard.stop()
-    return True
+            said += "" if snapshot is None else complaint(make, snapshot)[1]
+    assert "\n" not in said
+    assert len(said) < 1000
+    return snapshot is not None
 
 
 FUZZ = int(os.environ.get("DIGAN_FUZZ", "0")) or (20_000 if os.environ.get("DIGAN_SOAK") else 400)
