@@ -16,14 +16,14 @@ from digan.errors import DiganError
 class ImportArgs:
     """Open an official checkpoint (.pkl) without running the code inside it.
 
-    SOURCE becomes the network file OUT, with which digan generate, inspect and train --init work.
-    Only tensors, numbers, texts and plain containers are read; a file that asks for anything else
-    is refused with the name of what it asks for.
+    SOURCE becomes the network file OUT, with which digan generate, inspect and train --init work;
+    what --discriminators writes is for train --init-discriminators. Only tensors, numbers, texts
+    and plain containers are read; a file that asks for anything else is refused with the name of
+    what it asks for.
 
     Examples:
         digan import network-snapshot-025000.pkl ucf.safetensors --fps 25
         digan import official.pkl sky.safetensors --which G --discriminators sky-d.safetensors
-        digan train store/ --init sky.safetensors --init-discriminators sky-d.safetensors
         digan import stylegan2-ada.pkl d.safetensors --stylegan2   # both discriminators from its D
         digan import sky.safetensors official-names.pt --export    # the way back
     """
