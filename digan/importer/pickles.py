@@ -3,7 +3,8 @@
 Python's own unpickler imports what a file names and calls it. This one looks names up in a
 table; what the table does not hold is refused with its name, so no code of a file ever runs.
 Every instruction does a bounded amount of work on values that the file itself paid for in
-bytes, there is no recursion, and dictionary keys are scalars, whose hash is cheap.
+bytes, there is no recursion, and dictionary keys are scalars whose hashes are cheap and cannot be
+made to collide.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
-MOST_STEPS = 5_000_000
+MOST_STEPS = 2_000_000
 MOST_CHARACTERS = 1 << 24
 MOST_BITS = 128
-_SCALARS = (str, int, float, bool, bytes, type(None))
+MOST_ARGUMENTS = 16
 
 
 class RefusedError(Exception):
@@ -78,12 +79,15 @@ class Machine:
         names: the globals that may be named.
         budget: shared with nested streams.
         persistent: what a persistent id stands for; None refuses them.
+        most_characters: of one text or bytes. A stream that can be read again and again at the
+            price of a few instructions must not have long ones.
     """
 
     source: io.BytesIO | mmap.mmap
     names: Mapping[str, Name]
     budget: Budget
     persistent: Callable[[Any], Any] | None = None
+    most_characters: int | None = None
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -142,6 +146,9 @@ class Machine:
         """Puts a scalar of the stream on the stack, if it is of a sane size."""
         if isinstance(value, str) and len(value) > MOST_CHARACTERS:
             raise RefusedError(f"it has a text of more than {MOST_CHARACTERS} characters")
+        limit = self.most_characters
+        if limit is not None and isinstance(value, str | bytes) and len(value) > limit:
+            raise RefusedError(f"a stored tensor has a text of more than {limit} characters")
         if isinstance(value, int) and value.bit_length() > MOST_BITS:
             raise RefusedError(f"it has an integer of more than {MOST_BITS} bits")
         self.stack.append(value)
@@ -167,7 +174,10 @@ class Machine:
 
     def put(self, key: Any) -> None:
         """Remembers the top under a number."""
-        self.memo[len(self.memo) if key is None else int(key)] = self._top()
+        number = len(self.memo) if key is None else int(key)
+        if not 0 <= number < 1 << 32:
+            raise RefusedError("it stores a value under an impossible number")
+        self.memo[number] = self._top()
 
     def get(self, key: Any) -> None:
         """What was remembered under a number."""
@@ -253,6 +263,8 @@ class Machine:
             raise RefusedError("it calls something that is no global")
         if not isinstance(arguments, tuple):
             raise RefusedError(f"it calls {function.name} with no tuple of arguments")
+        if len(arguments) > MOST_ARGUMENTS:
+            raise RefusedError(f"it calls {function.name} with {len(arguments)} arguments")
         if function.make is None:
             raise RefusedError(f"it calls {function.name}")
         self.stack.append(function.make(arguments))
@@ -274,14 +286,17 @@ class Machine:
 
 
 def scalar(value: Any) -> Hashable:
-    """A key of a dictionary or a member of a set, which must be a scalar.
+    """A key of a dictionary or a member of a set: a text, bytes, None or a number of 64 bits.
 
     Raises:
-        RefusedError: it is not: the hash of nested tuples can take for ever.
+        RefusedError: it is something else. The hash of nested tuples can take for ever, and large
+            integers can be chosen so that all have one hash.
     """
-    if type(value) not in _SCALARS:
-        raise RefusedError("it has a key that is no text and no number")
-    return value  # type: ignore[no-any-return]
+    if type(value) in (str, bytes, bool, type(None)):
+        return value  # type: ignore[no-any-return]
+    if type(value) is int and value.bit_length() < 64:
+        return value
+    raise RefusedError("it has a key that is no text and no small integer")
 
 
 def _nothing(machine: Machine, argument: Any) -> None:

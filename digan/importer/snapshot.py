@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if isinstance(value, dict):
         return {
             key: _plain(item, depth + 1, left)
-            for key, item in list(value.items())[: max(left[0], 0)]
+            for key, item in islice(value.items(), max(left[0], 0))
             if isinstance(key, str)
         }
     if isinstance(value, list | tuple):

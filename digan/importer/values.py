@@ -148,8 +148,9 @@ def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
 
 def _set(arguments: tuple[Any, ...]) -> set[Any]:
     values = arguments[0] if arguments else []
-    if len(arguments) > 1 or not isinstance(values, list):
-        raise RefusedError("it makes a set of something that is no list")
+    # A long list could be made a set again and again at the price of one instruction.
+    if len(arguments) > 1 or not isinstance(values, list) or len(values) > MOST_AXES:
+        raise RefusedError("it makes a set of something that is no short list")
     return {scalar(value) for value in values}
 
 
@@ -200,7 +201,7 @@ def _read_storage(content: bytes, budget: Budget) -> StoredTensors:
         return Inert("storage", (kind.name, name, count))
 
     def part(persistent: Any = None) -> Any:
-        return Machine(source, _STORAGE_NAMES, budget, persistent).run()
+        return Machine(source, _STORAGE_NAMES, budget, persistent, 1000).run()
 
     magic, protocol, system = part(), part(), part()
     if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL) or not isinstance(system, dict):

@@ -27,6 +27,7 @@ from digan.importer import import_discriminators, import_generator, read_snapsho
 from digan.importer.export import export_state_dict
 from digan.importer.pickles import Budget, Machine, RefusedError
 from digan.importer.values import snapshot_names
+from tests.conftest import SOAK
 from tests.importer.official_file import Persistent, module, pickled, snapshot_bytes
 from tests.nn.tiny import tiny_generator
 
@@ -110,8 +111,8 @@ def test_calls_outside_the_list_are_named(protocol, function, name):
         (PROTO + b"cnumpy\ndtype\n\x8c\x01O\x85R.", "no number's"),
         (PROTO + b"cnumpy\ndtype\n\x8c\x01V\x85R.", "no number's"),
         (PROTO + b"}(\x8c\x01au.", "a key without a value"),
-        (PROTO + b"})Ns.", "no text and no number"),
-        (PROTO + b"\x8f(]\x90.", "no text and no number"),
+        (PROTO + b"})Ns.", "no text and no small integer"),
+        (PROTO + b"\x8f(]\x90.", "no text and no small integer"),
         (b"L" + b"9" * 20000 + b"L\n.", "no pickle or truncated"),
         (PROTO + b"\x8a\x40" + b"\xff" * 63 + b"\x01.", "more than 128 bits"),
         (PROTO + b"\x8e" + struct.pack("<Q", 1 << 60) + b"ab.", "no pickle or truncated"),
@@ -119,6 +120,11 @@ def test_calls_outside_the_list_are_named(protocol, function, name):
         (PROTO + b"B" + struct.pack("<I", 0xFFFFFFFF) + b"ab.", "no pickle or truncated"),
         (PROTO + b"\x8b" + struct.pack("<i", -1) + b".", "no pickle or truncated"),
         (PROTO + b"\x8c\x07\x1b[31mos\x8c\x08sy\xc3\xa9stem\x93.", "for \\x1b[31mos.sy\\xe9stem"),
+        (PROTO + b"}\x8a\x0a" + bytes(9) + b"\x01Ns.", "no text and no small integer"),
+        (PROTO + b"}G" + bytes(8) + b"Ns.", "no text and no small integer"),
+        (PROTO + b"Np99999999999999999999\n.", "an impossible number"),
+        (PROTO + b"ccollections\nOrderedDict\n(" + b"N" * 17 + b"tR.", "with 17 arguments"),
+        (PROTO + b"cbuiltins\nset\n](" + b"N" * 9 + b"e\x85R.", "no short list"),
         (PROTO + b"c\x1b[31mos\nsy\xc3\xa9stem\n.", "no pickle or truncated"),
         (PROTO + b"c" + b"o" * 10000 + b"\nsystem\n.", "..."),
     ],
@@ -187,6 +193,7 @@ def test_an_honest_tensor_is_read():
         (tensor(storage(values=bytes(15)), (2,), (1,)), "announces"),
         (tensor(storage(values=bytes(17)), (2,), (1,)), "announces"),
         (tensor(storage(little=False), (2,), (1,)), "big-endian"),
+        (tensor(storage(key=b"X\xe9\x03\x00\x00" + b"0" * 1001), (2,), (1,)), "of more than 1000"),
         (tensor(storage(key=b"N"), (2,), (1,)), "malformed storage"),
         (tensor(storage(view=b"(NNNt"), (2,), (1,)), "a view of another"),
         (tensor(storage(kind="load"), (2,), (1,)), "asks for torch.load"),
@@ -219,6 +226,14 @@ def hostile_structures() -> dict[str, bytes]:
         "marks": PROTO + b"(" * 1_000_000 + b".",
         "itself": PROTO + b"]\x94h\x00a.",
         "dictionary in itself": PROTO + b"}\x94\x8c\x01Gh\x00s.",
+        "one dictionary many times": (
+            PROTO
+            + b"}(\x8c\x13training_set_kwargs](}\x94("
+            + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(60_000))
+            + b"u"
+            + b"h\x00" * 30_000
+            + b"eu."
+        ),
         "copies": PROTO + b"N" + b"2" * 1_000_000 + b".",
     }
 
@@ -372,7 +387,7 @@ def read_all(path: Path, content: bytes) -> bool:
     return snapshot is not None
 
 
-FUZZ = int(os.environ.get("DIGAN_FUZZ", "0")) or (20_000 if os.environ.get("DIGAN_SOAK") else 400)
+FUZZ = int(os.environ.get("DIGAN_FUZZ", "0")) or (20_000 if SOAK else 400)
 
 
 @pytest.fixture(scope="module")
