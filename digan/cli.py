@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
         "find the codes of a clip; show its past, its future, what lies between", "invert"
     ),
     "showcase": Verb("write one page with everything a network can show", "showcase"),
+    "import": Verb("open an official checkpoint without running its code", "import_"),
     "bench": Verb("measure ops, synthesis, training and clip loader on this machine", "bench"),
     "info": Verb("versions, devices, and which path every op takes here", "info"),
 }

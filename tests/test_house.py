@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
-    "importer": MODEL,
+    "importer": MODEL | {"files"},
     "info": BASE | {"ops", "toolkit", "native"},
     "showcase": FRAMES | {"_version", "generate", "files", "inversion"},
     "explore": FRAMES,

@@ -9,6 +9,8 @@ rotated in time (see `digan.ops`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,10 @@ from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
 from digan.nn.pieces import pieces
 from digan.ops import Impl, coord_linear, modulated_linear
+
+if TYPE_CHECKING:
+    from digan.nn.model_card import ModelCard
+    from digan.nn.snapshot import NetworkInfo
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,8 @@ class Generator(nn.Module):
     """
 
     w_avg: Tensor
+    info: NetworkInfo | None = None
+    """What its file says beside the tensors; None for a network that was not loaded."""
 
     def __init__(
         self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
@@ -329,3 +337,28 @@ class Generator(nn.Module):
         """Videos [B, T, H, W, 3] on a grid."""
         frames: Tensor = self.write(self.map(z, label), z_motion).render(grid)
         return frames
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        info: NetworkInfo | None = None,
+        card: ModelCard | None = None,
+    ) -> Path:
+        """Writes a folder to share: weights, settings, card (`digan.nn.pretrained`)."""
+        from digan.nn.pretrained import save_pretrained
+
+        return save_pretrained(self, folder, info=info, card=card)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Generator:
+        """Loads such a folder, a network file, or a hub's OWNER/NAME (`digan.nn.pretrained`)."""
+        from digan.nn.pretrained import from_pretrained
+
+        return from_pretrained(name, **options)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Uploads what `save_pretrained` writes to a hub (`digan.nn.pretrained`)."""
+        from digan.nn.pretrained import push_to_hub
+
+        return push_to_hub(self, name, **options)

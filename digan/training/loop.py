@@ -23,7 +23,7 @@ from digan.data.store import Store
 from digan.errors import DiganError
 from digan.execution import choose_device, choose_impl
 from digan.files import writable_folder, write_text
-from digan.nn.snapshot import NetworkInfo, load_network, save_network
+from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
 from digan.training import checkpoint, runs
 from digan.training.log import RunLog, duration
 from digan.training.samples import Random3dMetric, SampleWriter
@@ -117,6 +117,7 @@ def train(
     *,
     resume: str = "none",
     init: str | None = None,
+    init_discriminators: str | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Outcome:
@@ -129,6 +130,7 @@ def train(
         resume: `none` starts a new run; `auto` continues the newest unfinished run of the
             same name, or starts one; otherwise a run's folder.
         init: network file from which both generators start (a new run only).
+        init_discriminators: file from which the discriminators start (a new run only).
         device: `cuda` where there is one, by default.
         progress: whether to write to standard error.
 
@@ -155,8 +157,11 @@ def train(
         if state is not None:
             said, values = state
             notes += [s for s in (said, checkpoint.restore(trainer, values)) if s]
-        elif init is not None:
-            notes.append(_start_from(trainer, init))
+        else:
+            if init is not None:
+                notes.append(_start_from(trainer, init))
+            if init_discriminators is not None:
+                notes.append(_start_discriminators_from(trainer, init_discriminators))
         if run is None:
             run = runs.new_run(outdir, runs.run_suffix(config, store.path.name))
         write_text(run / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
@@ -196,6 +201,19 @@ def _start_from(trainer: Trainer, init: str) -> str:
             f"({trainer.config.generator})"
         ) from error
     return f"the generator starts from {init}"
+
+
+def _start_discriminators_from(trainer: Trainer, init: str) -> str:
+    """Copies a file's pair of discriminators into the run's."""
+    source = load_discriminators(init, device=trainer.device)
+    try:
+        trainer.discriminator.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise DiganError(
+            f"the discriminators {init} ({source.config}) do not fit this run's "
+            f"({trainer.config.discriminator})"
+        ) from error
+    return f"the discriminators start from {init}"
 
 
 class _Environment:

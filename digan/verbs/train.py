@@ -40,6 +40,8 @@ class TrainArgs:
     otherwise the folder of a run."""
     init: str | None = None
     """Network file that the generator of a new run starts from."""
+    init_discriminators: str | None = None
+    """File of digan import that the discriminators of a new run start from."""
     device: str | None = None
     """cpu or cuda; the GPU where there is one by default."""
     sigterm_exit_code: int = 0
@@ -115,6 +117,7 @@ def run(arguments: list[str]) -> int:
         asked.outdir,
         resume=asked.resume,
         init=asked.init,
+        init_discriminators=asked.init_discriminators,
         device=asked.device,
     )
     print(outcome.run)
