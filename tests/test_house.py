@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": BASE | {"ops", "grid", "config", "files"},
     "data": BASE | {"config"},
     "synthesis": MODEL | {"data"},
-    "metrics": MODEL | {"data", "synthesis"},
+    "metrics": MODEL | {"data", "synthesis", "files"},
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
     "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
-    | {"inspection"},
+    | {"inspection", "files"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -118,7 +118,7 @@ class EvaluationProtocol:
         new: dict[str, object] = {}
         notes = list(self.changed)
         if videos is not None and videos != self.n_fake:
-            new |= {"n_fake": videos, "n_real": videos if self.n_real else 0}
+            new |= {"n_fake": videos, "n_real": videos * self.n_real // self.n_fake}
             notes.append(f"{videos} videos instead of {self.n_fake}")
             if self.splits > videos:
                 new["splits"] = 1
@@ -199,3 +199,16 @@ def parse_metrics(text: str) -> tuple[str, ...]:
         if name != "fd-random3d":
             parse_protocol(name)
     return names
+
+
+def random3d_protocol() -> EvaluationProtocol:
+    """The protocol of `fd-random3d`: 512 fakes, and 1,024 real clips for both halves."""
+    return EvaluationProtocol(
+        name="fd-random3d",
+        kind="fvd",
+        detector="random3d",
+        n_real=1024,
+        n_fake=512,
+        clip_rule="windows",
+        resize="none",
+    )
