@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -222,7 +223,10 @@ class VideoMae(Detector):
 
 def _scripted(path: Path, device: torch.device) -> Any:
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        with warnings.catch_warnings():
+            # PyTorch would rather see another format; these files are what there is.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DiganError(f"{path} is no TorchScript file that loads here: {reason}") from error
