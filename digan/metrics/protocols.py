@@ -16,14 +16,19 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from digan.config import METRIC_NAME
 from digan.errors import DiganError
 
-Kind = Literal["fvd", "kvd", "isv"]
-ClipRule = Literal["windows", "per-video", "start"]
-Rounding = Literal["round", "truncate"]
+Kind: TypeAlias = Literal["fvd", "kvd", "isv"]
+"""Fréchet distance, kernel distance, inception score."""
+
+ClipRule: TypeAlias = Literal["windows", "per-video", "start"]
+"""Which windows of videos are clips, see `EvaluationProtocol`."""
+
+Rounding: TypeAlias = Literal["round", "truncate"]
+"""How generated pixels become 8 bits."""
 
 MOST_VIDEOS = 1_000_000
 MOST_FRAMES = 65_536
