@@ -9,7 +9,7 @@ import hashlib
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ class VideoSet(ABC):
     @abstractmethod
     def read(self, video: int, frames: Sequence[int]) -> NDArray[np.uint8]:
         """Those frames of a video, in rising order: uint8 [T, H, W, 3]."""
+
+    def of(self, split: str | None) -> NDArray[np.bool_]:
+        """Which videos are in a split, or all for None; DiganError if there is no such split."""
+        if split is None:
+            return np.ones(len(self.lengths), dtype=bool)
+        if split not in self.split_names:
+            known = ", ".join(self.split_names) or "none"
+            raise DiganError(f"split must be one of {self.path}'s ({known}), got {split}")
+        found: NDArray[np.bool_] = self.splits == self.split_names.index(split)
+        return found
 
     @abstractmethod
     def content_sha256(self) -> str:
@@ -263,6 +273,10 @@ class ChosenClips:
     too_short: int
     available: int
 
+    def in_order(self) -> ChosenClips:
+        """The same clips by video and time: an order that does not depend on the draw."""
+        return replace(self, picks=tuple(sorted(self.picks)))
+
     def halves(self) -> tuple[list[int], list[int]]:
         """The clips dealt into two by turns of their videos, so that no video is in both."""
         rank: dict[int, int] = {}
@@ -296,14 +310,9 @@ def choose_clips(
     Raises:
         DiganError: no such split, or no video that is long enough.
     """
-    wanted = np.ones(len(videos.lengths), dtype=bool)
-    if split is not None:
-        if split not in videos.split_names:
-            known = ", ".join(videos.split_names) or "none"
-            raise DiganError(f"split must be one of {videos.path}'s ({known}), got {split}")
-        wanted &= videos.splits == videos.split_names.index(split)
+    wanted = videos.of(split)
     if label is not None:
-        wanted &= videos.labels == label
+        wanted = wanted & (videos.labels == label)
     fits = np.flatnonzero(wanted & (videos.lengths >= span))
     short = int(wanted.sum()) - len(fits)
     if len(fits) == 0:

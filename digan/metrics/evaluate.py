@@ -224,6 +224,8 @@ class Evaluator:
             if splits < protocol.splits:
                 notes.append(f"{splits} splits where {protocol.splits} were asked for")
             values += inception_score(fake, splits).splits
+        if protocol.repeats > 1 and float(np.ptp(values)) <= 1e-9 * abs(values[0]):
+            notes.append("every repeat has the same clips, so the deviation says nothing")
         return MetricResult(
             protocol, tuple(values), floor, n_real, n_fake, n_floor, detector.to_json(),
             self.data, fakes.facts, tuple(notes), self._class_name(label),
@@ -285,7 +287,8 @@ class Evaluator:
     def _real_features(
         self, detector: Detector, protocol: EvaluationProtocol, repeat: int, label: int | None
     ) -> tuple[Tensor, ChosenClips]:
-        chosen = self._choose(protocol, repeat, label)
+        drawn = self._choose(protocol, repeat, label)
+        chosen = drawn.in_order()  # small data give the same clips in every repeat
         about = {
             "version": _CACHE_VERSION,
             "data": self.data["sha256"],
@@ -304,7 +307,9 @@ class Evaluator:
             )  # fmt: skip
             return self._extract(detector, clips, len(chosen.picks), "real")
 
-        return self._cached(about, compute, len(chosen.picks)), chosen
+        found = self._cached(about, compute, len(chosen.picks))
+        places = {pick: place for place, pick in enumerate(chosen.picks)}
+        return found[[places[pick] for pick in drawn.picks]], drawn
 
     def _fake_features(
         self,
@@ -317,8 +322,8 @@ class Evaluator:
         # Two metrics of one kind of clip, as FVD and KVD, share their features.
         plain = replace(protocol, name="", changed=(), kind="fvd", covariance="unbiased", splits=1,
                         repeats=1, n_real=2)  # fmt: skip
-        key = json.dumps([plain.to_json(), repeat, label, detector.sha256])
         made = fakes.clips(protocol, repeat, self.real, label, self._batch_size(protocol))
+        key = json.dumps([replace(plain, seed=0).to_json(), made.key, detector.sha256])
         if self._judged is not fakes:
             self._judged, self._fake_memory = fakes, {}
         if key not in self._fake_memory:

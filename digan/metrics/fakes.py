@@ -26,11 +26,14 @@ class FakeClips:
     """Clips of one repeat.
 
     Attributes:
-        count: how many. batches: them, uint8 [n, T, H, W, 3]. notes: what should be said.
+        count: how many. batches: them, uint8 [n, T, H, W, 3].
+        key: equal for equal clips of one source, but for frames, stride and rounding.
+        notes: what should be said.
     """
 
     count: int
     batches: Iterator[Tensor]
+    key: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,7 +102,8 @@ class NetworkFakes(Fakes):
         seeds = range(first, first + count)
         labels, notes = self._labels(seeds, real, label, protocol)
         t = frame_times(protocol.span, self.info.clip_frames)[:: protocol.stride]
-        return FakeClips(count, self._render(seeds, labels, t, protocol.rounding, batch), notes)
+        found = self._render(seeds, labels, t, protocol.rounding, batch)
+        return FakeClips(count, found, f"{first} {count} {labels}", notes)
 
     def _labels(
         self,
@@ -121,10 +125,10 @@ class NetworkFakes(Fakes):
             return [own.index(real.classes[label])] * len(seeds), []
         if not shared or real is None:
             return [seed % known for seed in seeds], ["classes of the fakes were taken in turn"]
-        pool = real.labels[real.labels >= 0]
-        if protocol.split is not None:
-            inside = real.splits == real.split_names.index(protocol.split)
-            pool = real.labels[(real.labels >= 0) & inside]
+        wanted = real.of(protocol.split) & (real.labels >= 0)
+        if not wanted.any():
+            raise DiganError(f"{real.path} has no videos with a class, which the fakes need")
+        pool = real.labels[wanted]
         found = []
         for seed in seeds:
             u = sample_rng(protocol.seed, "metric classes", seed).random()
@@ -181,7 +185,7 @@ class FileFakes(Fakes):
             seed=protocol.seed,
             repeat=repeat,
             label=own,
-        )
+        ).in_order()
         notes = []
         if len(chosen.picks) < protocol.n_fake:
             notes.append(f"{len(chosen.picks)} fakes where {protocol.n_fake} were asked for")
@@ -192,7 +196,7 @@ class FileFakes(Fakes):
         found = clip_batches(
             self.videos, chosen, protocol.frames, protocol.stride, batch=batch, workers=self.workers
         )
-        return FakeClips(len(chosen.picks), found, notes)
+        return FakeClips(len(chosen.picks), found, str(chosen.picks), notes)
 
 
 def only_finite(features: Tensor, first: int, what: str) -> Tensor:

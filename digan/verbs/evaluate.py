@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +195,14 @@ def _measure(
             raise DiganError("--per-class needs data with classes")
         labels += range(len(real.classes))
     for label in labels:
-        result = evaluator.evaluate(fakes, protocol, label)
+        try:
+            result = evaluator.evaluate(fakes, protocol, label)
+        except DiganError as error:
+            if label is None or real is None:
+                raise
+            # One small class must not cost the others.
+            print(f"digan: {name} [{real.classes[label]}]: {error}", file=sys.stderr)
+            continue
         print(result.format(), flush=True)
         _append(outdir, name, result.to_json())
 

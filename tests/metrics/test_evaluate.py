@@ -240,6 +240,19 @@ class TestCache:
             file.write_bytes(file.read_bytes()[:100])
         assert evaluator(place, cache).evaluate(fakes(), protocol).values == first.values
 
+    def test_small_data_are_read_once_for_all_repeats(self, place, tmp_path, monkeypatch):
+        protocol = replace(parse_protocol("digan-fvd").change(videos=99, repeats=4), frames=4)
+        judge = evaluator(place, tmp_path / "cache")
+        videos = StoreVideos(Store(place / "skies"))
+        seen = []
+        extract = judge._extract
+        monkeypatch.setattr(judge, "_extract", lambda *a: seen.append(a[3]) or extract(*a))
+        result = judge.evaluate(FileFakes(videos), protocol)
+        assert seen == ["real", "fake"]
+        assert result.values == pytest.approx([result.value] * 4, rel=1e-9)
+        assert "every repeat has the same clips, so the deviation says nothing" in result.notes
+        assert result.n_real == 33
+
     def test_kvd_shares_the_features_of_fvd(self, place, tmp_path, monkeypatch):
         judge, network = evaluator(place, tmp_path / "cache"), fakes()
         judge.evaluate(network, parse_protocol("fvd6_4f"))
@@ -321,6 +334,26 @@ class TestVerb:
             0,
         )
         assert "no video of 16 frames" in said.error
+        for name, seed in (("real", 1), ("fake", 2)):
+            write_npz(tmp_path / name, made_clips(24, seed=seed))
+        said = digan("evaluate", "--fakes", tmp_path / "fake", "--data", tmp_path / "real",
+                     "--metrics", "fd-random3d", "--videos", 12, "--outdir", tmp_path,
+                     "--workers", 0, "--device", "cpu")  # fmt: skip
+        assert said.status == 0, said.err
+        assert "12 fakes against 12 real clips, 16 frames of 16x16" in said.out
+        assert "note: 12 videos instead of 512" in said.out
+        (row,) = rows_of(tmp_path / "metric-fd-random3d.jsonl")
+        assert row["results"]["fd-random3d"] > 0
+        assert row["protocol"]["n_fake"] == row["protocol"]["n_control"] == 12
+        assert row["protocol"]["clip_rule"] == "windows"
+
+    def test_a_class_without_clips_does_not_cost_the_others(self, place, tmp_path, digan):
+        # 9 frames have one video of the first class and two of the second.
+        said = digan("evaluate", "--network", place / "cond.safetensors", "--data", place / "skies",
+                     "--metrics", "fvd3_9f", "--per-class", "--i3d", place / "i3d.pt", "--outdir",
+                     tmp_path, "--workers", 0, "--no-cache")  # fmt: skip
+        assert said.status == 0
+        assert "[dusk]: a Fr" in said.err
 
     @pytest.mark.parametrize(
         ("words", "message"),
