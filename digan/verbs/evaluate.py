@@ -73,8 +73,8 @@ class EvaluateArgs:
     """Bring videos of folders to this size: centre square, Lanczos."""
     cache: Path | None = None
     """Folder for the features of real videos; beside the data by default."""
-    no_cache: bool = False
-    """Compute the features of real videos again, and keep none."""
+    recompute: bool = False
+    """Compute the features of real videos anew, and keep none."""
     outdir: Path | None = None
     """Where results are appended; the network's folder, or out, by default."""
     batch: int | None = None
@@ -110,11 +110,8 @@ def run(arguments: list[str]) -> int:
     if asked.data is None and (kinds != {"isv"} or "fd-random3d" in names):
         raise UsageError("digan evaluate needs --data, unless all metrics are inception scores")
     outdir = writable_folder(asked.outdir or _default_outdir(asked.network))
-    real = None
-    if asked.data is not None:
-        real = open_videos(asked.data, asked.resolution, progress=True)
     evaluator = Evaluator(
-        real,
+        None,
         detectors={
             "i3d": DetectorFile(asked.i3d, asked.i3d_sha256),
             "c3d": DetectorFile(asked.c3d, asked.c3d_sha256),
@@ -128,6 +125,9 @@ def run(arguments: list[str]) -> int:
     for name in names:  # a missing file is said before any work
         if name != "fd-random3d":
             evaluator.detector(parse_protocol(name).detector)
+    real = None
+    if asked.data is not None:
+        real = evaluator.real = open_videos(asked.data, asked.resolution, progress=True)
     fakes = _open_fakes(asked)
     for name in names:
         _measure(asked, name, evaluator, fakes, real, outdir)
@@ -142,7 +142,7 @@ def _default_outdir(network: str | None) -> Path:
 
 
 def _cache_folder(asked: EvaluateArgs) -> Path | None:
-    if asked.no_cache or asked.data is None:
+    if asked.recompute or asked.data is None:
         return None
     data = asked.data.resolve()
     return asked.cache or data.with_name(f"{data.name}.features")

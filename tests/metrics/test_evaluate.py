@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from digan.metrics import (
     FolderVideos,
     NetworkFakes,
     StoreVideos,
+    VideoSet,
     frechet_distance,
     parse_protocol,
     polynomial_mmd,
@@ -307,7 +309,7 @@ class TestVerb:
         )
         assert made.status == 0
         common = ("--data", place / "skies", "--i3d", place / "i3d.pt", "--outdir", tmp_path,
-                  "--workers", 0, "--no-cache")  # fmt: skip
+                  "--workers", 0, "--recompute")  # fmt: skip
         said = digan("evaluate", "--fakes", tmp_path / "out", *common, "--metrics", "fvd12_4f")
         assert said.status == 0, said.err
         assert "12 fakes, 6 real" in said.out
@@ -351,7 +353,7 @@ class TestVerb:
         # 9 frames have one video of the first class and two of the second.
         said = digan("evaluate", "--network", place / "cond.safetensors", "--data", place / "skies",
                      "--metrics", "fvd3_9f", "--per-class", "--i3d", place / "i3d.pt", "--outdir",
-                     tmp_path, "--workers", 0, "--no-cache")  # fmt: skip
+                     tmp_path, "--workers", 0, "--recompute")  # fmt: skip
         assert said.status == 0
         assert "[dusk]: a Fr" in said.err
 
@@ -380,6 +382,34 @@ class TestVerb:
         none = digan("evaluate", "--network", "demo", "--metrics", "fvd6_4f")
         assert none.status == 2
         assert "needs --data" in none.error
+
+
+def test_clips_are_never_all_in_memory(place):
+    class Many(VideoSet):
+        path, fps, classes, split_names = place, 0.0, (), ()
+        lengths, names = np.full(240, 128), [str(n) for n in range(240)]
+        labels = splits = np.full(240, -1)
+
+        def read(self, video, frames):
+            return np.full((len(frames), 16, 16, 3), video, dtype=np.uint8)
+
+        def content_sha256(self):
+            return "many"
+
+        def to_json(self):
+            return {}
+
+    judge = Evaluator(Many(), {"i3d": DetectorFile(place / "i3d.pt")}, progress=False)
+    judge.detector("i3d")
+    tracemalloc.start()
+    try:
+        result = judge.evaluate(FileFakes(Many()), parse_protocol("fvd240_128f"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (result.n_real, result.n_fake) == (240, 240)
+    clip = 128 * 16 * 16 * 3
+    assert peak < 60 * clip  # of 480
 
 
 def test_frechet_with_divisor_n():
