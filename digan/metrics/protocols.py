@@ -99,8 +99,8 @@ class EvaluationProtocol:
 
     @property
     def span(self) -> int:
-        """Frames of the video that a clip reaches over."""
-        return (self.frames - 1) * self.stride + 1
+        """Frames that a video must have for a clip: T times the stride, as in StyleGAN-V."""
+        return self.frames * self.stride
 
     def to_json(self) -> dict[str, object]:
         """All fields, ready for json."""

@@ -24,7 +24,7 @@ from digan.metrics.protocols import parse_metrics, parse_protocol, random3d_prot
                          "clip_rule": "per-video", "rounding": "round",
                          "covariance": "population"}),
         ("fvd2048_128f", {"frames": 128, "stride": 1, "span": 128}),
-        ("fvd2048_128f_subsample8f", {"frames": 16, "stride": 8, "span": 121}),
+        ("fvd2048_128f_subsample8f", {"frames": 16, "stride": 8, "span": 128}),
         ("kvd2048_16f", {"kind": "kvd", "n_fake": 2048, "frames": 16, "detector": "i3d"}),
         ("isv2048_ucf", {"kind": "isv", "n_real": 0, "n_fake": 2048, "frames": 16, "splits": 10,
                          "detector": "c3d"}),
