@@ -70,3 +70,14 @@ def test_short_videos_are_refused(example, tmp_path):
     write_clip(tmp_path / "short.mp4", 9)
     with pytest.raises(DiganError, match=r"must have 64 frames of 32 pixels, it has 9 of 64x48"):
         example.cut_windows([tmp_path / "short.mp4"], 4, 16, seed=0)
+
+
+def test_the_example_writes_a_plot_and_a_table(example, tmp_path, capsys):
+    write_clip(tmp_path / "long.mkv", 70, height=64, width=80, codec="ffv1")
+    words = [tmp_path / "long.mkv", "--clips", 3, "--size", 16, "--outdir", tmp_path / "out"]
+    example.run(example.parser().parse_args([str(word) for word in words]))
+    assert "floor" in capsys.readouterr().out
+    assert (tmp_path / "out" / "metric-distortions.png").stat().st_size > 10_000
+    lines = (tmp_path / "out" / "metric-distortions.csv").read_text().splitlines()
+    assert lines[0] == "distortion,strength,fd-random3d"
+    assert len(lines) == 1 + 1 + 5 + 5 + 4 + 3
