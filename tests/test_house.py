@@ -27,7 +27,7 @@ VAGUE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 BASE = {"", "_version", "errors", "randomness"}
 MODEL = BASE | {"ops", "grid", "config", "nn"}
 FRAMES = MODEL | {"data", "synthesis", "metrics"}
-SHOW = FRAMES | {"training", "importer", "info", "showcase"}
+SHOW = FRAMES | {"training", "files", "importer", "info", "showcase"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": {"_version"},
     "_version": set(),
@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
-    | {"inspection", "files"},
+    | {"inspection"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -53,12 +53,12 @@ class VideoSet(ABC):
         """Those frames of a video, in rising order: uint8 [T, H, W, 3]."""
 
     def of(self, split: str | None) -> NDArray[np.bool_]:
-        """Which videos are in a split, or all for None; DiganError if there is no such split."""
-        if split is None:
+        """Which videos are in a split, or all; DiganError if there is no such split."""
+        if split in (None, "all"):
             return np.ones(len(self.lengths), dtype=bool)
         if split not in self.split_names:
             known = ", ".join(self.split_names) or "none"
-            raise DiganError(f"split must be one of {self.path}'s ({known}), got {split}")
+            raise DiganError(f"split must be one of {self.path}'s ({known}) or all, got {split}")
         found: NDArray[np.bool_] = self.splits == self.split_names.index(split)
         return found
 

@@ -137,7 +137,7 @@ def train(
     chosen = choose_device(device)
     choose_impl(config.kernels, chosen)
     config, store, pairs = open_data(config, store_path)
-    measures = SnapshotMetrics(config, store, chosen)
+    measures = SnapshotMetrics(config, pairs, chosen)
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)
     if run is not None:

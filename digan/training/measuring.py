@@ -1,4 +1,4 @@
-"""Metrics with a detector at snapshots: the averaged generator against the run's own store."""
+"""Metrics with a detector at snapshots: the averaged generator against the run's own data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import torch
 
 from digan.config import TrainConfig
-from digan.data.store import Store
+from digan.data.datasets import ClipPairs
 from digan.metrics import (
     DetectorFile,
     Evaluator,
@@ -23,6 +23,8 @@ from digan.nn.snapshot import NetworkInfo
 class SnapshotMetrics:
     """The metrics of a run whose names are protocols, at any length of its clips.
 
+    The real side is the split that the run is trained on.
+
     Detectors are loaded at once, so that a missing file ends a run before its first step. The
     features of real clips are computed once and kept beside the store, where that can be written.
 
@@ -30,9 +32,12 @@ class SnapshotMetrics:
         DiganError: no such protocol, or a detector's file is missing or not of its kind.
     """
 
-    def __init__(self, config: TrainConfig, store: Store, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, pairs: ClipPairs, device: torch.device) -> None:
+        store = pairs.store
         self.protocols = {
-            name: parse_protocol(name) for name in config.metrics if name != "fd-random3d"
+            name: parse_protocol(name).change(split=pairs.split)
+            for name in config.metrics
+            if name != "fd-random3d"
         }
         beside = store.path.resolve().parent
         self.evaluator = Evaluator(

@@ -60,7 +60,7 @@ class EvaluateArgs:
     c3d_sha256: str | None = None
     """What the sha256 of the C3D file must be."""
     split: str | None = None
-    """Real videos of this split only; all by default."""
+    """Real videos of this split only, as the data have them, or all."""
     videos: int | None = None
     """Videos on each side in place of the protocol's number; the result says so."""
     repeats: int | None = None

@@ -103,7 +103,10 @@ class TestChoice:
         common = {"span": 5, "count": 9, "rule": "start", "seed": 0}
         found = choose_clips(videos, split="train", label=1, **common)
         assert {video for video, _ in found.picks} == {3, 5}
-        with pytest.raises(DiganError, match=r"split must be one of numbers's \(test, train\)"):
+        assert len(choose_clips(videos, split="all", **common).picks) == 6
+        with pytest.raises(
+            DiganError, match=r"split must be one of numbers's \(test, train\) or all"
+        ):
             choose_clips(videos, split="val", **common)
         with pytest.raises(DiganError, match="its 0 videos have none"):
             choose_clips(videos, label=7, **common)
