@@ -210,6 +210,9 @@ def _measure(
 def _append(outdir: Path, name: str, line: dict[str, Any]) -> None:
     """Appends a result to metric-NAME.jsonl."""
     path = outdir / f"metric-{name}.jsonl"
+    kimg = line["fakes"].get("kimg")
+    if kimg is not None:  # as the rows of a run, which goes by it when it resumes
+        line = {**line, "kimg": kimg, "snapshot": line["fakes"].get("file")}
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(_plain(line), allow_nan=False) + "\n")

@@ -292,6 +292,8 @@ class TestVerb:
             rows = rows_of(tmp_path / f"metric-{name}.jsonl")
             assert [row["metric"] for row in rows] == [name]
             assert rows[0]["fakes"]["sha256"] == file_sha256(place / "net.safetensors")
+            # As the rows of a run, in whose folder they may lie.
+            assert (rows[0]["kimg"], rows[0]["snapshot"]) == (1.0, "net.safetensors")
 
     def test_folder_against_folder_and_classes(self, place, tmp_path, digan):
         made = digan(
