@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "data check": Verb("report on a store: counts, lengths, damage, a contact sheet", "data_check"),
     "train": Verb("train a model, or continue a run", "train"),
     "generate": Verb("make videos with a trained network", "generate"),
+    "evaluate": Verb("measure a network or a folder of videos: FVD, KVD, IS", "evaluate"),
     "inspect": Verb("show what a network has learned: frequencies, phases, blocks", "inspect"),
     "invert": Verb(
         "find the codes of a clip; show its past, its future, what lies between", "invert"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,11 @@ Kernels = Literal["auto", "fused", "reference"]
 T = TypeVar("T")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 MOST_SIZE = 1 << 16
+# What the names of metrics look like; digan.metrics.protocols says what they mean.
+METRIC_NAME = re.compile(
+    r"fd-random3d|digan-fvd|digan-kvd|(fvd|kvd|cdfvd)\d{1,7}_\d{1,5}f(_subsample\d{1,5}f)?"
+    r"|isv\d{1,7}_ucf"
+)
 MOST_LAYERS = 64
 
 
@@ -177,7 +183,11 @@ class TrainConfig:
     threads: int | None = None
     """CPU threads of PyTorch; its own choice by default."""
     metrics: tuple[str, ...] = ()
-    """Metrics at every snapshot: fd-random3d, or none."""
+    """Metrics at every snapshot, of the averaged generator: fd-random3d, fvd2048_16f, or none."""
+    i3d: str | None = None
+    """File of the I3D network for fvd and kvd metrics; DIGAN_I3D_PATH by default."""
+    c3d: str | None = None
+    """File of the C3D network for isv metrics; DIGAN_C3D_PATH by default."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
@@ -208,9 +218,12 @@ class TrainConfig:
                 f"{name} must be a multiple of {group}, the group of the minibatch statistic, "
                 f"got {part}"
             )
-        unknown = set(self.metrics) - {"fd-random3d"}
+        unknown = [name for name in self.metrics if not METRIC_NAME.fullmatch(name)]
         if unknown:
-            raise DiganError(f"metrics must be of fd-random3d, got {', '.join(sorted(unknown))}")
+            raise DiganError(
+                "metrics must be of fd-random3d, digan-fvd, fvd2048_16f and the like, "
+                f"got {', '.join(sorted(unknown))}"
+            )
 
 
 PRESETS: dict[str, TrainConfig] = {

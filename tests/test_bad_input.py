@@ -85,7 +85,7 @@ def test_videos_shorter_than_the_clip(digan, store):
         ("--generator.rank 0", "rank must be from 1 to 65536, got 0"),
         ("--generator.mapping-layers 1000", "mapping-layers must be from 0 to 64, got 1000"),
         ("--discriminator.channel-base 16", "channel-base must be at least the resolution of 32"),
-        ("--metrics fvd", "metrics must be of fd-random3d, got fvd"),
+        ("--metrics fvd", "fvd2048_16f and the like, got fvd"),
         ("--device quantum", "device must be cpu or cuda, got 'quantum'"),
         ("--device meta", "device must be cpu or cuda, got 'meta'"),
         ("--fused-kernels", "--fused-kernels cannot be kept"),

@@ -27,7 +27,7 @@ VAGUE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 BASE = {"", "_version", "errors", "randomness"}
 MODEL = BASE | {"ops", "grid", "config", "nn"}
 FRAMES = MODEL | {"data", "synthesis", "metrics"}
-SHOW = FRAMES | {"training", "importer", "info", "showcase"}
+SHOW = FRAMES | {"training", "files", "importer", "info", "showcase"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": {"_version"},
     "_version": set(),
@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": BASE | {"ops", "grid", "config", "files"},
     "data": BASE | {"config"},
     "synthesis": MODEL | {"data"},
-    "metrics": MODEL | {"data", "synthesis"},
+    "metrics": MODEL | {"data", "synthesis", "files"},
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
     "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},

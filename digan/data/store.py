@@ -163,6 +163,12 @@ class Store:
         crc = zlib.crc32(np.ascontiguousarray(self._frames["crc"]).tobytes())
         return f"{self.num_videos} videos, {self.num_frames} frames, crc {crc:08x}"
 
+    @property
+    def frame_checksums(self) -> NDArray[np.uint32]:
+        """The crc32 of every record, uint32 [num_frames]."""
+        checksums: NDArray[np.uint32] = self._frames["crc"]
+        return checksums
+
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Frame number `index` of the whole store, uint8 [H, W, 3]. Decodes one record.
 

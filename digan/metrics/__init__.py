@@ -1,5 +1,14 @@
 """How good a set of videos is: distances, feature networks, and the controls beside them."""
 
+from digan.metrics.clip_sets import (
+    ChosenClips,
+    FolderVideos,
+    StoreVideos,
+    VideoSet,
+    choose_clips,
+    clip_batches,
+    open_videos,
+)
 from digan.metrics.controls import (
     ControlReport,
     Protocol,
@@ -7,7 +16,10 @@ from digan.metrics.controls import (
     RealReference,
     evaluate_random3d,
 )
+from digan.metrics.detectors import Detector, load_detector
 from digan.metrics.diversity import PixelStatistics, mean_frame_change, mean_pairwise_distance
+from digan.metrics.evaluate import DetectorFile, Evaluator, MetricResult
+from digan.metrics.fakes import Fakes, FileFakes, NetworkFakes
 from digan.metrics.features import Random3d
 from digan.metrics.frechet import (
     FeatureStatistics,
@@ -16,8 +28,33 @@ from digan.metrics.frechet import (
     frechet_parts,
     polynomial_mmd,
 )
+from digan.metrics.i3d import I3D, i3d_input
+from digan.metrics.inception import InceptionScore, inception_score
+from digan.metrics.protocols import EvaluationProtocol, parse_metrics, parse_protocol
 
 __all__ = [
+    "EvaluationProtocol",
+    "parse_protocol",
+    "parse_metrics",
+    "Evaluator",
+    "MetricResult",
+    "DetectorFile",
+    "Detector",
+    "load_detector",
+    "I3D",
+    "i3d_input",
+    "InceptionScore",
+    "inception_score",
+    "Fakes",
+    "NetworkFakes",
+    "FileFakes",
+    "VideoSet",
+    "StoreVideos",
+    "FolderVideos",
+    "open_videos",
+    "ChosenClips",
+    "choose_clips",
+    "clip_batches",
     "FeatureStatistics",
     "FrechetParts",
     "frechet_distance",

@@ -24,7 +24,7 @@ _KERNEL_ROWS = 2048
 """Rows of the kernel matrix held at once by `polynomial_mmd`."""
 
 
-def _as_float64(features: Features, name: str) -> Tensor:
+def as_float64(features: Features, name: str) -> Tensor:
     """Features as finite float64 [N, D] on the CPU; DiganError names what is wrong."""
     rows = torch.as_tensor(features).detach()
     if rows.ndim != 2 or rows.shape[1] == 0:
@@ -88,7 +88,7 @@ class FeatureStatistics:
 
     def update(self, features: Features) -> FeatureStatistics:
         """Adds a batch [N, D] (N may be 0) and returns self."""
-        rows = _as_float64(features, "features")
+        rows = as_float64(features, "features")
         batch = FeatureStatistics()
         batch.count = len(rows)
         if batch.count:
@@ -149,7 +149,12 @@ def _positive_eigenvalues(values: Tensor) -> Tensor:
     return torch.where(values > limit, values, torch.zeros_like(values))
 
 
-def frechet_parts(a: FeatureStatistics, b: FeatureStatistics) -> FrechetParts:
+def frechet_parts(
+    a: FeatureStatistics,
+    b: FeatureStatistics,
+    *,
+    population: bool = False,
+) -> FrechetParts:
     """The terms of the Fréchet distance of two sets, see `frechet_distance`."""
     if a.count < 2 or b.count < 2:
         raise DiganError(
@@ -158,6 +163,8 @@ def frechet_parts(a: FeatureStatistics, b: FeatureStatistics) -> FrechetParts:
     if a.dim != b.dim:
         raise DiganError(f"a Fréchet distance needs features of one width, got {a.dim} and {b.dim}")
     cov_a, cov_b = a.covariance, b.covariance
+    if population:
+        cov_a, cov_b = cov_a * ((a.count - 1) / a.count), cov_b * ((b.count - 1) / b.count)
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * _positive_eigenvalues(values).sqrt()  # [D, D], root root^T = cov_a
     # root^T cov_b root has the spectrum of Sa^1/2 Sb Sa^1/2, of which it is a rotation.
@@ -174,6 +181,8 @@ def frechet_parts(a: FeatureStatistics, b: FeatureStatistics) -> FrechetParts:
 def frechet_distance(
     a: FeatureStatistics | Features,
     b: FeatureStatistics | Features,
+    *,
+    population: bool = False,
 ) -> float:
     """Squared Fréchet (2-Wasserstein) distance of the Gaussians fitted to two sets.
 
@@ -189,6 +198,7 @@ def frechet_distance(
     Args:
         a: features [N, D], N >= 2, or their statistics.
         b: features [M, D], M >= 2, or their statistics.
+        population: covariances with divisor N, as StyleGAN-V has them, in place of N - 1.
 
     Returns:
         The distance, >= 0, in squared units of the features.
@@ -201,7 +211,7 @@ def frechet_distance(
     """
     left = a if isinstance(a, FeatureStatistics) else FeatureStatistics.from_features(a)
     right = b if isinstance(b, FeatureStatistics) else FeatureStatistics.from_features(b)
-    return frechet_parts(left, right).distance
+    return frechet_parts(left, right, population=population).distance
 
 
 def _kernel_sum(
@@ -249,7 +259,7 @@ def polynomial_mmd(
 
     Source: Gretton et al. (2012), Binkowski et al. (2018).
     """
-    first, second = _as_float64(x, "x"), _as_float64(y, "y")
+    first, second = as_float64(x, "x"), as_float64(y, "y")
     n, m = len(first), len(second)
     if n < 2 or m < 2:
         raise DiganError(

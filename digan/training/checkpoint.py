@@ -26,7 +26,8 @@ FORMAT_VERSION = 1
 # What may change between a run and its continuation: nothing of this enters the weights.
 # Threads enter by rounding only, of which `surroundings` takes care.
 FREE_SETTINGS = {
-    "kimg", "tick", "snap", "workers", "threads", "metrics", "max_nonfinite", "preset"
+    "kimg", "tick", "snap", "workers", "threads", "metrics", "i3d", "c3d", "max_nonfinite",
+    "preset",
 }  # fmt: skip
 _ENTRIES = {
     "format_version", "config", "data", "surroundings", "seen", "generator", "discriminator",

@@ -23,9 +23,11 @@ from digan.data.store import Store
 from digan.errors import DiganError
 from digan.execution import choose_device, choose_impl
 from digan.files import writable_folder, write_text
+from digan.metrics import MetricResult, Random3dResult
 from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
 from digan.training import checkpoint, runs
 from digan.training.log import RunLog, duration
+from digan.training.measuring import SnapshotMetrics
 from digan.training.samples import Random3dMetric, SampleWriter
 from digan.training.step import Trainer
 
@@ -140,6 +142,7 @@ def train(
     chosen = choose_device(device)
     choose_impl(config.kernels, chosen)
     config, store, pairs = open_data(config, store_path)
+    measures = SnapshotMetrics(config, pairs, chosen)
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)
     if run is not None:
@@ -165,7 +168,7 @@ def train(
         if run is None:
             run = runs.new_run(outdir, runs.run_suffix(config, store.path.name))
         write_text(run / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        return _Run(trainer, store, pairs, run, progress).go(notes)
+        return _Run(trainer, store, pairs, run, progress, measures).go(notes)
 
 
 def _find_run(
@@ -246,8 +249,15 @@ class _Run:
     """The loop around the iteration: ticks, snapshots, interruption."""
 
     def __init__(
-        self, trainer: Trainer, store: Store, pairs: ClipPairs, run: Path, progress: bool
+        self,
+        trainer: Trainer,
+        store: Store,
+        pairs: ClipPairs,
+        run: Path,
+        progress: bool,
+        measures: SnapshotMetrics,
     ) -> None:
+        self.measures = measures
         self.trainer, self.store, self.pairs, self.run = trainer, store, pairs, run
         self.config = trainer.config
         self.total = math.ceil(self.config.kimg * 1000 / self.config.batch) * self.config.batch
@@ -380,12 +390,17 @@ class _Run:
         """Writes the network, its sample videos, and the metrics."""
         average, config = self.trainer.average, self.config
         path = self.run / f"network-snapshot-{math.floor(self.kimg):06d}.safetensors"
-        save_network(path, average, network_info(config, self.store, self.kimg))
+        info = network_info(config, self.store, self.kimg)
+        save_network(path, average, info)
         self.log.strip("fakes", self.samples.write_fakes(average, self.kimg), self.kimg)
         for name in config.metrics:
             started = time.monotonic()
-            self.metric = self.metric or Random3dMetric(self.pairs)
-            result = self.metric.evaluate(average)
+            result: MetricResult | Random3dResult
+            if name == "fd-random3d":
+                self.metric = self.metric or Random3dMetric(self.pairs)
+                result = self.metric.evaluate(average)
+            else:
+                result = self.measures.evaluate(name, average, info)
             row = {
                 **result.to_json(),
                 "kimg": self.kimg,

@@ -204,6 +204,15 @@ class TestPolynomialMmd:
         expected = xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
         assert polynomial_mmd(x, y) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
+    @given(st.integers(2, 30), st.integers(0, 999))
+    def test_symmetric_and_invariant_to_rotation(self, count, seed):
+        x, y = features(count, 9, seed), features(count + 5, 9, seed + 1, shift=0.3)
+        turn = np.linalg.qr(features(9, 9, seed + 2))[0]
+        expected = polynomial_mmd(x, y)
+        size = abs(expected) + float(np.square(x).mean() + np.square(y).mean()) ** 3
+        assert polynomial_mmd(y, x) == pytest.approx(expected, abs=1e-11 * size)
+        assert polynomial_mmd(x @ turn, y @ turn) == pytest.approx(expected, abs=1e-10 * size)
+
     def test_blocks_change_nothing(self, monkeypatch):
         x, y = features(33, 6, 0), features(31, 6, 1)
         whole = polynomial_mmd(x, y)

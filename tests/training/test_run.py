@@ -15,14 +15,17 @@ import yaml
 
 from digan.config import TrainConfig, from_dict
 from digan.data.prepare import prepare
+from digan.data.store import Store
 from digan.data.video import decode_frames, probe
 from digan.errors import DiganError
+from digan.metrics import DetectorFile, Evaluator, NetworkFakes, StoreVideos, parse_protocol
 from digan.nn.snapshot import load_network
 from digan.training import loop, runs
 from digan.training.checkpoint import LATEST, PREVIOUS
 from digan.training.loop import train
 from digan.training.samples import Random3dMetric
 from digan.training.step import Trainer
+from tests.metrics.networks import StandInI3D, scripted
 from tests.tiny_runs import CLASSES, tiny_config
 from tests.training.continued import rows, run_in, state_differences, state_of
 
@@ -201,6 +204,39 @@ def test_metrics_come_with_every_snapshot(store, tmp_path, monkeypatch):
         assert row["snapshot"] == "network-snapshot-000000.safetensors"
     assert found[0]["results"]["fd-random3d"] != found[2]["results"]["fd-random3d"]
     assert log_of(run).count("(not FVD)") == 3
+
+
+def test_detectors_measure_at_snapshots_any_length_of_clip(store, tmp_path):
+    file = scripted(tmp_path / "i3d.pt", StandInI3D())
+    config = tiny_config(
+        metrics=("fvd6_8f", "kvd6_8f_subsample4f"),
+        i3d=str(file),
+        kimg=0.008,
+        snap=0.004,
+        tick=0.004,
+    )
+    run = train(config, store, tmp_path / "runs", progress=False).run
+    for name in config.metrics:
+        found = rows(run / f"metric-{name}.jsonl")
+        assert [row["kimg"] for row in found] == [0, 0.004, 0.008]
+        assert len({row["results"][name] for row in found}) == 3
+        for row in found:
+            assert row["protocol"]["n_fake_used"] == 6
+            assert row["protocol"]["detector_file"]["file"] == "i3d.pt"
+            assert row["fakes"]["kimg"] == row["kimg"]
+    # The same number as from the snapshot's file: it is the averaged network that was measured.
+    last = json.loads((run / "metric-fvd6_8f.jsonl").read_text().splitlines()[-1])
+    generator, info = load_network(run / last["snapshot"])
+    judge = Evaluator(StoreVideos(Store(store)), {"i3d": DetectorFile(file)}, progress=False)
+    again = judge.evaluate(NetworkFakes(generator, info), parse_protocol("fvd6_8f"))
+    assert again.value == pytest.approx(last["results"]["fvd6_8f"], rel=1e-3)
+
+
+def test_a_missing_detector_is_said_before_the_first_step(store, tmp_path, monkeypatch):
+    monkeypatch.delenv("DIGAN_I3D_PATH", raising=False)
+    with pytest.raises(DiganError, match="needs the file of the i3d network"):
+        train(tiny_config(metrics=("fvd6_8f",)), store, tmp_path / "runs", progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_finished_run_goes_on_from_its_folder(store, tmp_path):
