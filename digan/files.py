@@ -1,7 +1,8 @@
-"""Files that are whole or not there: atomic writing, and checks before long work."""
+"""Files that are whole or not there: atomic writing, checks before long work, checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -74,3 +75,22 @@ def writable_folder(path: Path, need_bytes: int = 0) -> Path:
             f"it has {free / 1e9:.2f} GB"
         )
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, or of all files of a folder by name, in hex.
+
+    Raises:
+        DiganError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    try:
+        for file in paths:
+            if path.is_dir():
+                digest.update(str(file.relative_to(path)).encode() + b"\0")
+            with open(file, "rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+    except OSError as error:
+        raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()

@@ -194,11 +194,13 @@ class _Batches:
         )
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
+    """The `collate_fn` of loaders whose samples need none."""
     return batch
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """The `worker_init_fn` of every loader: one thread, and signals are the main process's."""
     torch.set_num_threads(1)
     # Terminals and schedulers signal every process of a job. The main process decides what
     # that means; a worker that died first would take the run with it. So a worker ends at
@@ -235,9 +237,9 @@ def pair_loader(
         _Batches(pairs),  # type: ignore[arg-type]
         batch_sampler=batch_indices,
         num_workers=workers,
-        collate_fn=_as_is,
+        collate_fn=as_is,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator().manual_seed(0),  # or it would draw from the global one
         prefetch_factor=prefetch if workers else None,
         persistent_workers=workers > 0,

@@ -6,7 +6,6 @@ Nothing holds a set in memory: `clip_batches` reads clip after clip, in worker p
 from __future__ import annotations
 
 import hashlib
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from digan.data.datasets import as_is, start_worker
 from digan.data.images import read_image, square
 from digan.data.progress import progress_bar
 from digan.data.sources import Source, find_sources, natural_key, pictures_in
 from digan.data.store import STORE_FILE, Store
 from digan.data.video import decode_frames
 from digan.errors import DiganError
+from digan.files import file_sha256
 from digan.metrics.protocols import ClipRule
 from digan.randomness import Permutation, sample_rng
 
@@ -157,7 +158,7 @@ class FolderVideos(VideoSet):
         for source in self.sources:
             digest.update(source.name.encode() + b"\0")
             for file in _files(source):
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+                digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
 
     def to_json(self) -> dict[str, object]:
@@ -362,15 +363,6 @@ class _Clips:
             return str(error)
 
 
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
-
-
-def _as_list(clips: list[Any]) -> list[Any]:
-    return clips
-
-
 def clip_batches(
     videos: VideoSet,
     chosen: ChosenClips,
@@ -389,8 +381,8 @@ def clip_batches(
         _Clips(videos, chosen, frames, stride),  # type: ignore[arg-type]
         batch_size=batch,
         num_workers=workers,
-        collate_fn=_as_list,
-        worker_init_fn=_start_worker,
+        collate_fn=as_is,
+        worker_init_fn=start_worker,
         generator=torch.Generator().manual_seed(0),  # or it would draw from the global one
     )
     first: tuple[str, tuple[int, ...]] | None = None

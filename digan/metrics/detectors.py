@@ -7,7 +7,6 @@ take it from a source that you trust, and give its sha256. State dicts run nothi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from digan.errors import DiganError
+from digan.files import file_sha256
 from digan.metrics.features import Videos, as_videos
 from digan.metrics.i3d import I3D, MIN_FRAMES, i3d_input
 
@@ -44,22 +44,6 @@ WANTED: dict[str, tuple[str, str, str]] = {
     ),
 }
 _SAMPLE_FRAMES = 16
-
-
-def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, or of all files of a folder by name, in hex."""
-    digest = hashlib.sha256()
-    paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    try:
-        for file in paths:
-            if path.is_dir():
-                digest.update(str(file.relative_to(path)).encode() + b"\0")
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    except OSError as error:
-        raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 class Detector(ABC):

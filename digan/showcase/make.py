@@ -15,7 +15,7 @@ from tqdm import tqdm
 from digan._version import __version__
 from digan.config import Kernels, Precision
 from digan.errors import DiganError
-from digan.files import writable_folder, write_text
+from digan.files import file_sha256, writable_folder, write_text
 from digan.generate import open_network
 from digan.nn.snapshot import NetworkInfo, network_path
 from digan.showcase.media import Section, make_section, read_section
@@ -75,7 +75,7 @@ def showcase(
     generator, info = open_network(network, precision=precision, kernels=kernels, device=device)
     settings = resolve(settings or Settings(), info)
     studio = Studio(generator, info, network, settings, progress)
-    print_of_file = _sha256(path)
+    print_of_file = file_sha256(path)
     media = outdir / "media"
     todo = {}
     for name in wanted:
@@ -127,11 +127,6 @@ def _plain(value: Any) -> Any:
     stamps = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()
     return [str(value), digest]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sections_of(media: Path, print_of_file: str, progress: bool) -> list[Section]:

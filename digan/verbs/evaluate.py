@@ -149,8 +149,8 @@ def _cache_folder(asked: EvaluateArgs) -> Path | None:
 
 
 def _open_fakes(asked: EvaluateArgs) -> Fakes:
+    from digan.files import file_sha256
     from digan.metrics.clip_sets import open_videos
-    from digan.metrics.detectors import file_sha256
     from digan.metrics.fakes import FileFakes, NetworkFakes
 
     if asked.fakes is not None:

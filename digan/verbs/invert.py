@@ -95,20 +95,16 @@ class InvertArgs:
 def run(arguments: list[str]) -> int:
     """Runs the verb. Exit status 130 where the optimisation was interrupted."""
     asked: InvertArgs = parse(InvertArgs, arguments, "invert")
-    from digan.execution import choose_device, choose_impl
+    from digan.generate import open_network
     from digan.inversion import FitSettings, ResultSettings, invert_to_files, noisy, read_clip
     from digan.inversion.results import parse_results
-    from digan.nn.snapshot import load_network
 
     names = parse_results(asked.results)
     shown = ResultSettings(asked.past, asked.future, asked.rate, asked.fps)
     settings = FitSettings(
         **{name: getattr(asked, name) for name in FitSettings.__dataclass_fields__}
     )
-    device = choose_device(asked.device)
-    generator, info = load_network(
-        asked.network, impl=choose_impl(asked.kernels, device), device=device
-    )
+    generator, info = open_network(asked.network, kernels=asked.kernels, device=asked.device)
     clip = read_clip(
         asked.video,
         info.generator.resolution,

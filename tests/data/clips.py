@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -116,3 +120,33 @@ def tree(root: Path, *names: str) -> Path:
 def quick(src: Path, dst: Path, **more: Any) -> PrepareReport:
     """`prepare` at 32 pixels, in this process, silently; `more` overrides."""
     return prepare(src, dst, **{"resolution": 32, "workers": 1, "progress": False, **more})
+
+
+_SLOW_RUN = """
+import json, sys, time
+import digan.data.workers as workers
+original = workers.make_part
+def slow(*args):
+    part = original(*args)
+    print("done", flush=True)
+    time.sleep(0.3)
+    return part
+workers.make_part = slow
+from digan.data.prepare import prepare
+source, store, options = sys.argv[1:]
+prepare(source, store, resolution=32, workers=1, progress=False, **json.loads(options))
+"""
+
+
+def killed_preparation(
+    source: Path, store: Path, root: Path, *, videos: int, **options: Any
+) -> None:
+    """A preparation in a process of its own, killed by -9 after so many videos."""
+    command = [sys.executable, "-c", _SLOW_RUN, str(source), str(store), json.dumps(options)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(videos):
+        assert process.stdout.readline() == b"done\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()

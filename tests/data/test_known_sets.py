@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +21,7 @@ from digan.data.prepare import prepare
 from digan.data.store import Store
 from digan.data.video import VideoWriter, decode_frames
 from digan.errors import DiganError
-from tests.data.clips import contents, picture, quick, write_raw
+from tests.data.clips import contents, killed_preparation, picture, quick, write_raw
 
 Clip = list[np.ndarray]
 
@@ -266,35 +263,11 @@ def test_naming_the_set_later_only_writes_the_index(
     assert quick(src, tmp_path / "s", dataset="ucf101").splits == ()
 
 
-SLOW_RUN = """
-import sys, time
-import digan.data.workers as workers
-original = workers.make_part
-def slow(*args):
-    part = original(*args)
-    print("done", flush=True)
-    time.sleep(0.3)
-    return part
-workers.make_part = slow
-from digan.data.prepare import prepare
-prepare(sys.argv[1], sys.argv[2], resolution=32, workers=1, progress=False, dataset="ucf101")
-"""
-
-
 def test_kill_9_and_resume(tmp_path: Path, root: Path) -> None:
     src = write_ucf101(tmp_path, synthetic(8))
     quick(src, tmp_path / "whole", dataset="ucf101")
     for _ in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_RUN, str(src), str(tmp_path / "s")],
-            cwd=root, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        for _ in range(3):
-            assert process.stdout.readline() == b"done\n"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        killed_preparation(src, tmp_path / "s", root, videos=3, dataset="ucf101")
         with pytest.raises(DiganError, match=r"is not finished: run the same"):
             Store(tmp_path / "s")
     finished = len(list((tmp_path / "s" / ".parts").glob("??/*.json")))

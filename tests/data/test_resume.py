@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import digan.data.reading as reading
 import digan.data.workers as workers_module
 from digan.data.store import Store
 from digan.errors import DiganError
-from tests.data.clips import contents, quick, write_clip
+from tests.data.clips import contents, killed_preparation, quick, write_clip
 
 
 def test_workers_do_not_change_a_byte(clips: Path, tmp_path: Path) -> None:
@@ -128,34 +127,10 @@ def test_a_merge_can_break_at_any_step(
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
 
 
-SLOW_RUN = """
-import sys, time
-import digan.data.workers as workers
-original = workers.make_part
-def slow(*args):
-    part = original(*args)
-    print("done", flush=True)
-    time.sleep(0.3)
-    return part
-workers.make_part = slow
-from digan.data.prepare import prepare
-prepare(sys.argv[1], sys.argv[2], resolution=32, workers=1, progress=False)
-"""
-
-
 def test_kill_9_and_resume_gives_the_same_bytes(clips: Path, tmp_path: Path, root: Path) -> None:
     quick(clips, tmp_path / "whole")
     for _ in range(2):  # killed twice, each time a little further on
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_RUN, str(clips), str(tmp_path / "s")],
-            cwd=root, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        for _ in range(2):
-            assert process.stdout.readline() == b"done\n"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        killed_preparation(clips, tmp_path / "s", root, videos=2)
         with pytest.raises(DiganError, match=r"not finished"):
             Store(tmp_path / "s")
     assert len(list((tmp_path / "s").rglob("*.json"))) >= 4, "finished parts must survive"

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from digan.errors import DiganError
+from digan.files import file_sha256
 from digan.metrics import load_detector
-from digan.metrics.detectors import file_sha256, is_torchscript
+from digan.metrics.detectors import is_torchscript
 from digan.metrics.i3d import I3D, i3d_input
 from tests.metrics.networks import (
     NotCalledLikeThat,

@@ -13,6 +13,7 @@ from scipy import linalg
 
 from digan.data.store import Store
 from digan.errors import DiganError
+from digan.files import file_sha256
 from digan.metrics import (
     DetectorFile,
     Evaluator,
@@ -25,7 +26,6 @@ from digan.metrics import (
     parse_protocol,
     polynomial_mmd,
 )
-from digan.metrics.detectors import file_sha256
 from digan.metrics.fakes import to_levels
 from digan.nn.snapshot import NetworkInfo
 from tests.command_line import command
