@@ -278,6 +278,20 @@ class ChosenClips:
         """The same clips by video and time: an order that does not depend on the draw."""
         return replace(self, picks=tuple(sorted(self.picks)))
 
+    def shortfalls(self, asked: int, span: int, clips: str, videos: str) -> list[str]:
+        """What a reader should know of clips that are fewer than `asked`, in sentences.
+
+        Args:
+            asked: clips wanted. span: frames that a video must have.
+            clips, videos: what they are called.
+        """
+        notes = []
+        if len(self.picks) < asked:
+            notes.append(f"{len(self.picks)} {clips} where {asked} were asked for")
+        if self.too_short:
+            notes.append(f"{self.too_short} {videos} are shorter than {span} frames and left out")
+        return notes
+
     def halves(self) -> tuple[list[int], list[int]]:
         """The clips dealt into two by turns of their videos, so that no video is in both."""
         rank: dict[int, int] = {}

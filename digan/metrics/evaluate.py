@@ -391,14 +391,7 @@ def _floor(
 
 
 def _said_of(chosen: ChosenClips, protocol: EvaluationProtocol) -> list[str]:
-    notes = []
-    if len(chosen.picks) < protocol.n_real:
-        notes.append(f"{len(chosen.picks)} real clips where {protocol.n_real} were asked for")
-    if chosen.too_short:
-        notes.append(
-            f"{chosen.too_short} real videos are shorter than {protocol.span} frames and left out"
-        )
-    return notes
+    return chosen.shortfalls(protocol.n_real, protocol.span, "real clips", "real videos")
 
 
 def _flat(protocol: EvaluationProtocol) -> dict[str, str | int | float | bool | None]:

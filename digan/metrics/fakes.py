@@ -186,13 +186,7 @@ class FileFakes(Fakes):
             repeat=repeat,
             label=own,
         ).in_order()
-        notes = []
-        if len(chosen.picks) < protocol.n_fake:
-            notes.append(f"{len(chosen.picks)} fakes where {protocol.n_fake} were asked for")
-        if chosen.too_short:
-            notes.append(
-                f"{chosen.too_short} fakes are shorter than {protocol.span} frames and left out"
-            )
+        notes = chosen.shortfalls(protocol.n_fake, protocol.span, "fakes", "fakes")
         found = clip_batches(
             self.videos, chosen, protocol.frames, protocol.stride, batch=batch, workers=self.workers
         )
