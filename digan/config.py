@@ -14,9 +14,11 @@ from typing import Any, Literal, TypeVar
 from digan.errors import DiganError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+GeneratorPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["official", "fast", "tiny"]
 Kernels = Literal["auto", "fused", "reference"]
 T = TypeVar("T")
+FP16_CLAMP = 256.0
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 MOST_SIZE = 1 << 16
 # What the names of metrics look like; digan.metrics.protocols says what they mean.
@@ -79,7 +81,7 @@ class GeneratorConfig:
     motion_scale: float = 0.25
     """Factor of time before the motion network; larger starts from faster motion."""
     clamp: float | None = None
-    """Bound on activations; fp16 wants 256."""
+    """Bound on activations; a run in fp16 without one sets 256."""
 
     def __post_init__(self) -> None:
         _check_resolution(self.resolution)
@@ -145,6 +147,9 @@ class TrainConfig:
     """Length of the run in thousands of real samples."""
     precision: Precision = "fp32"
     """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
+    generator_precision: GeneratorPrecision | None = None
+    """Arithmetic of the generator's coordinate layers, if not that of precision; tf32 without
+    a GPU rounds operands by hand, in fp32. Coordinates and phases stay in fp32 in all."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
@@ -190,6 +195,11 @@ class TrainConfig:
     """File of the C3D network for isv metrics; DIGAN_C3D_PATH by default."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    @property
+    def generator_arithmetic(self) -> GeneratorPrecision:
+        """That of the generator: its own, or that of both networks."""
+        return self.generator_precision or self.precision
 
     def __post_init__(self) -> None:
         if self.resolution is not None:
@@ -252,6 +262,8 @@ PRESETS: dict[str, TrainConfig] = {
 def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainConfig:
     """The configuration with its networks fitted to a data set's resolution and classes.
 
+    A generator in fp16 gets its clamp, unless it has one.
+
     Raises:
         DiganError: another resolution was asked for.
     """
@@ -261,10 +273,15 @@ def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainC
             "store of that resolution"
         )
     classes = num_classes if config.cond else 0
+    clamp = config.generator.clamp
+    if clamp is None and config.generator_arithmetic == "fp16":
+        clamp = FP16_CLAMP  # here, so that snapshots carry it
     return dataclasses.replace(
         config,
         resolution=resolution,
-        generator=dataclasses.replace(config.generator, resolution=resolution, num_classes=classes),
+        generator=dataclasses.replace(
+            config.generator, resolution=resolution, num_classes=classes, clamp=clamp
+        ),
         discriminator=dataclasses.replace(
             config.discriminator, resolution=resolution, num_classes=classes
         ),

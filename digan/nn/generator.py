@@ -59,8 +59,15 @@ class SynthesisBlock(nn.Module):
     64 on upsample and add an embedding of their own grid.
     """
 
-    def __init__(self, resolution: int, config: GeneratorConfig, impl: Impl | None) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        config: GeneratorConfig,
+        impl: Impl | None,
+        tf32: bool | None = None,
+    ) -> None:
         super().__init__()
+        self.tf32 = tf32
         self.resolution = resolution
         self.grid_size = max(resolution, BASE_SIZE)
         self.is_first = resolution == 4
@@ -123,10 +130,12 @@ class SynthesisBlock(nn.Module):
                 x = self._embedded(x, weight, bias, weights, t, axes)
             else:
                 assert x is not None
-                x = modulated_linear(x, weight, bias, "lrelu", clamp=self.clamp, impl=self.impl)
+                x = modulated_linear(
+                    x, weight, bias, "lrelu", clamp=self.clamp, tf32=self.tf32, impl=self.impl
+                )
         assert x is not None
         rgb = modulated_linear(
-            x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, impl=self.impl
+            x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, tf32=self.tf32, impl=self.impl
         ).to(t.dtype)
         if image is None:
             return x, rgb
@@ -153,12 +162,12 @@ class SynthesisBlock(nn.Module):
         skip = None
         if x is not None:
             assert weights.upsampled is not None
-            skip = modulated_linear(x, weights.upsampled, impl=self.impl)
+            skip = modulated_linear(x, weights.upsampled, tf32=self.tf32, impl=self.impl)
         phase = self.embedding.phase(weights.constant, weights.motion, t)
         y_axis, x_axis = axes
         return coord_linear(
             weights.freq, phase, y_axis, x_axis, weight, bias, skip, "lrelu",
-            clamp=self.clamp, impl=self.impl,
+            clamp=self.clamp, tf32=self.tf32, impl=self.impl,
         )  # fmt: skip
 
 
@@ -248,6 +257,8 @@ class Generator(nn.Module):
         impl: path of the ops, see `digan.ops`.
         dtype: of the coordinate layers' arithmetic; None for the parameters' own. Codes,
             frequencies, phases and the accumulated picture keep the parameters' dtype.
+        tf32: whether those layers' products of float32 round their operands to tf32; None for
+            PyTorch's setting. Nothing else of the network does.
     """
 
     w_avg: Tensor
@@ -255,7 +266,12 @@ class Generator(nn.Module):
     """What its file says beside the tensors; None for a network that was not loaded."""
 
     def __init__(
-        self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
+        self,
+        config: GeneratorConfig,
+        *,
+        impl: Impl | None = None,
+        dtype: torch.dtype | None = None,
+        tf32: bool | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -264,7 +280,7 @@ class Generator(nn.Module):
             config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
         )
         resolutions = [4 << i for i in range((config.resolution // 4).bit_length())]
-        self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl) for r in resolutions)
+        self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl, tf32) for r in resolutions)
         self.register_buffer("w_avg", torch.zeros(config.latent_dim))
 
     def synthesis_blocks(self) -> list[SynthesisBlock]:

@@ -85,8 +85,8 @@ def default_kernel(name: str) -> Callable[..., Any]:
     return _kernels[name]
 
 
-def _has_kernel(name: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA")
+def _has_kernel(name: str, device: str = "CUDA") -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", device)
 
 
 def unavailable(name: str) -> str:
@@ -106,6 +106,18 @@ def unavailable(name: str) -> str:
 def allows_tf32() -> bool:
     """True if PyTorch's setting lets products of float32 round their operands to tf32."""
     return torch.get_float32_matmul_precision() != "highest"
+
+
+def rounds_to_tf32(name: str, wish: bool | None, tensor: Tensor) -> bool:
+    """Whether a call's products of float32 round their operands to tf32: as wished, if it is.
+
+    Left to PyTorch's setting only the kernels of the tensor's device do: the setting allows
+    speed, and rounding by hand has none. PyTorch's own products look at it themselves.
+    """
+    if wish is None:
+        key = {"cuda": "CUDA", "cpu": "CPU"}.get(tensor.device.type)
+        return key is not None and allows_tf32() and _has_kernel(name, key)
+    return wish
 
 
 # What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from digan.config import TrainConfig
-from digan.execution import COMPUTE_DTYPES, choose_impl
+from digan.execution import COMPUTE_DTYPES, choose_impl, generator_arithmetic
 from digan.nn import Generator, PairDiscriminator
 from digan.training.augment import AugmentDraws
 from digan.training.distributed import World, split_batch
@@ -82,7 +82,10 @@ class Trainer:
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.generator, impl=impl, dtype=compute)
+            arithmetic = generator_arithmetic(config.generator_arithmetic)
+            self.generator = Generator(
+                config.generator, impl=impl, dtype=arithmetic.dtype, tf32=arithmetic.tf32
+            )
             self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
