@@ -197,7 +197,7 @@ class TrainConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     @property
-    def generator_arithmetic(self) -> GeneratorPrecision:
+    def precision_of_generator(self) -> GeneratorPrecision:
         """That of the generator: its own, or that of both networks."""
         return self.generator_precision or self.precision
 
@@ -274,7 +274,7 @@ def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainC
         )
     classes = num_classes if config.cond else 0
     clamp = config.generator.clamp
-    if clamp is None and config.generator_arithmetic == "fp16":
+    if clamp is None and config.precision_of_generator == "fp16":
         clamp = FP16_CLAMP  # here, so that snapshots carry it
     return dataclasses.replace(
         config,

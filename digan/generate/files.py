@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 from digan.data.sinks import FrameSink, SheetFile, open_sink, tile_frames
 from digan.errors import DiganError
-from digan.execution import COMPUTE_DTYPES, choose_device, choose_impl
+from digan.execution import choose_device, choose_impl, generator_arithmetic
 from digan.files import writable_folder
 from digan.generate.cells import cell_frames, panels
 from digan.generate.request import MOST_PIXELS, Request
@@ -130,7 +130,7 @@ def _tiles(
 def open_network(
     name: str,
     *,
-    precision: Precision = "fp32",
+    precision: GeneratorPrecision = "fp32",
     kernels: Kernels = "auto",
     device: str | None = None,
 ) -> tuple[Generator, NetworkInfo]:
@@ -140,9 +140,11 @@ def open_network(
         DiganError: a file that cannot be read, kernels demanded that cannot run.
     """
     chosen = choose_device(device)
+    arithmetic = generator_arithmetic(precision)
     return load_network(
         name,
         impl=choose_impl(kernels, chosen),
-        dtype=COMPUTE_DTYPES[precision],
+        dtype=arithmetic.dtype,
+        tf32=arithmetic.tf32,
         device=chosen,
     )

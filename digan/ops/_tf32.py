@@ -41,7 +41,7 @@ class _RoundedProduct(torch.autograd.Function):
         return torch.matmul(round_to_tf32(a), round_to_tf32(b))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
         da = matmul(grad, b.mT, True) if ctx.needs_input_grad[0] else None
         db = matmul(a.mT, grad, True) if ctx.needs_input_grad[1] else None
@@ -54,6 +54,6 @@ def matmul(a: Tensor, b: Tensor, tf32: bool) -> Tensor:
     With `tf32`, float32 operands of it and of its gradients are rounded.
     """
     if tf32 and a.dtype == torch.float32:
-        out: Tensor = _RoundedProduct.apply(a, b)
+        out: Tensor = _RoundedProduct.apply(a, b)  # type: ignore[no-untyped-call]
         return out
     return torch.matmul(a, b)

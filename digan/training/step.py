@@ -82,7 +82,7 @@ class Trainer:
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            arithmetic = generator_arithmetic(config.generator_arithmetic)
+            arithmetic = generator_arithmetic(config.precision_of_generator)
             self.generator = Generator(
                 config.generator, impl=impl, dtype=arithmetic.dtype, tf32=arithmetic.tf32
             )

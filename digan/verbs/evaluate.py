@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digan.cli import UsageError, parse
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 from digan.errors import DiganError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class EvaluateArgs:
     """Clips in a detector at once; by default 128 frames' worth."""
     workers: int = 2
     """Processes that read real videos; 0 reads between batches."""
-    precision: Precision = "fp32"
+    precision: GeneratorPrecision = "fp32"
     """Arithmetic of the network's coordinate layers."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.

@@ -92,6 +92,29 @@ def test_float32(states, kernels):
         assert max(d.loss for d in of) < 1e-4, worst(found)
 
 
+# The least cosine of gradients, the median, and the largest error of a loss.
+GENERATOR = {
+    "tf32": (0.998, 0.9998, 1e-3),
+    "bf16": (0.997, 0.999, 0.02),
+    "fp16": (0.998, 0.9998, 1e-3),
+}
+
+
+@pytest.mark.parametrize("precision", list(GENERATOR))
+def test_generator_precision(states, precision):
+    """Of the generator alone; the discriminators' gradients see it through its frames."""
+    found = deviations(states, precision="fp32", generator_precision=precision)
+    least, middle, loss = GENERATOR[precision]
+    for phase in ("G", "D"):
+        cosines = [d.cosine for d in found[phase]]
+        assert min(cosines) > least, worst(found)
+        assert median(cosines) > middle, worst(found)
+        assert all(0.97 < d.ratio < 1.03 for d in found[phase]), worst(found)
+        assert max(d.loss for d in found[phase]) < loss, worst(found)
+    assert max(d.error for d in found["R1"]) < 5e-3, worst(found)  # no generator in it
+    assert median(d.error for d in found["G"]) > 1e-3, worst(found)  # else it was float32
+
+
 def test_other_weights_are_told_apart(states):
     """The measure can fail: a tenth more on the discriminators' weights shows."""
     state = states[1]
