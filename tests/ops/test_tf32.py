@@ -9,7 +9,7 @@ import torch
 from digan import ops
 from digan.ops._tf32 import matmul, round_to_tf32
 from tests.emulation.build import emulated
-from tests.emulation.linear_kinds import TF32_ERROR, TF32_WIDTH
+from tests.emulation.linear_kinds import TF32, TF32_ERROR, TF32_WIDTH
 from tests.op_cases import OPS, differentiable, generator_of, make_inputs, relative_error
 from tests.ops import checks
 from tests.ops.checks import DISPATCHED, EMULATED, REFERENCE, case_of
@@ -101,7 +101,10 @@ def test_all_three_products_round_both_operands(videos, backend):
 
 
 def test_as_the_kernels_round():
-    """The emulated tensor cores and the rounding by hand differ by the order of sums alone."""
+    """The emulated tensor cores and the rounding by hand differ by the order of sums alone.
+
+    A wish and PyTorch's setting are one arithmetic there, and without either it is float32's.
+    """
     op = OPS["modulated_linear"]
     source = generator_of("as the kernels")
     inputs = {
@@ -111,18 +114,23 @@ def test_as_the_kernels_round():
     }
     cotangent = torch.randn(2, 70, 48, generator=source)
 
-    def run(impl):
+    def run(impl, tf32):
         return checks.gradients(
-            lambda i: ops.modulated_linear(**i, activation="lrelu", tf32=True, impl=impl),
+            lambda i: ops.modulated_linear(**i, activation="lrelu", tf32=tf32, impl=impl),
             op, inputs, cotangent,
         )  # fmt: skip
 
-    here = run(DISPATCHED.impl)
+    here = run(DISPATCHED.impl, True)
     with emulated(seed=3) as controls:
-        there = run(EMULATED.impl)
+        there, wide = (run(EMULATED.impl, tf32) for tf32 in (True, None))
+        with TF32.allowed():
+            allowed = run(EMULATED.impl, None)
         assert controls.launches()
     for name, value in here.items():
         assert relative_error(there[name], value) < 1e-6, name
+        assert torch.equal(allowed[name], there[name])
+    for name in ("out", "x", "weight"):
+        assert relative_error(wide[name], here[name]) > 1e-5, name
 
 
 @pytest.mark.parametrize("name", BOTH)
