@@ -13,11 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from digan.config import GeneratorConfig, TrainConfig, resolve
 from digan.execution import generator_arithmetic
+from digan.generate.files import open_network
+from digan.grid import SpaceTimeGrid
 from digan.nn.snapshot import load_network, network_path
 from digan.ops._tf32 import round_to_tf32
 from digan.training.loop import train
 from digan.training.step import Trainer
-from tests.nn.tiny import randomised
+from tests.nn.tiny import noise, randomised
+from tests.op_cases import relative_error
 from tests.tiny_runs import tiny_config
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
@@ -125,3 +128,9 @@ def test_a_run_keeps_it(store, tmp_path, few_samples):
     assert info.generator.clamp == 256.0
     assert {block.clamp for block in generator.synthesis_blocks()} == {256.0}
     assert "non-finite" not in (run / "log.txt").read_text()
+    # Used in tf32, by the word that `digan generate --precision` takes.
+    rounded, _ = open_network(str(network_path(run)), precision="tf32", device="cpu")
+    grid = SpaceTimeGrid(torch.tensor([0.2, 0.9], dtype=torch.float64))
+    z, z_motion = noise(2, 16, seed=0), noise(2, 16, seed=1)
+    exact = generator.double()(z.double(), z_motion.double(), grid)
+    assert 1e-5 < relative_error(rounded(z, z_motion, grid), exact) < 3e-3
