@@ -40,7 +40,7 @@ from digan.config import PRESETS, TrainConfig
 from digan.data.datasets import ClipPairs, PairBatch, pair_loader
 from digan.data.prepare import prepare
 from digan.data.synthetic import write_clouds
-from digan.demo import CLIP_FRAMES, DETAIL, FRAMES, VIDEOS
+from digan.demo import CLIP_FRAMES, DETAIL, FRAMES, RESOLUTION, VIDEOS
 from digan.errors import DiganError
 from digan.execution import choose_device
 from digan.files import write_json
@@ -120,9 +120,10 @@ class Study:
     def _data(self) -> Path:
         folder: Path = self.given.outdir / "data"
         if not (folder / "done").exists():
+            size = self.given.resolution
             write_clouds(
-                folder / "videos", videos=self.given.videos, frames=FRAMES, seed=0, detail=DETAIL,
-                progress=False,
+                folder / "videos", videos=self.given.videos, frames=FRAMES, size=max(size, 64),
+                seed=0, detail=min(DETAIL * size / RESOLUTION, 1.0), progress=False,
             )  # fmt: skip
             prepare(
                 folder / "videos", folder / "store", resolution=self.given.resolution,
