@@ -391,6 +391,7 @@ def draw(summary: Row, path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
     found = summary["verdict"]["precisions"]
     colours = {"fp32": "#222222", "tf32": "#1b7f5c", "bf16": "#2a6fbb", "fp16": "#c8502f"}
+    dashes = {"fp32": "-", "tf32": (0, (1, 1)), "bf16": (0, (4, 1.5)), "fp16": (0, (4, 1, 1, 1))}
     for precision, v in found.items():
         curves = [
             [(p["kimg"], p["fd"]) for p in run["points"]]
@@ -406,7 +407,9 @@ def draw(summary: Row, path: Path) -> None:
             x = [k * scale for k in kimg]
             for curve in curves:
                 panel.plot(x, [y for _, y in curve], color=colours[precision], lw=0.6, alpha=0.5)
-            panel.plot(x, middle, color=colours[precision], lw=2, label=precision)
+            panel.plot(
+                x, middle, color=colours[precision], ls=dashes[precision], lw=2, label=precision
+            )
     for panel in panels:
         panel.set_yscale("log")
         panel.grid(alpha=0.25, which="both", lw=0.5)
@@ -414,14 +417,14 @@ def draw(summary: Row, path: Path) -> None:
             value = summary["controls"][name]
             panel.axhline(value, color="grey", lw=0.8, ls=":")
             panel.annotate(
-                name.replace("_", " "), (1, value), xycoords=("axes fraction", "data"), fontsize=8,
-                color="grey", ha="right", va="bottom", xytext=(-3, 1), textcoords="offset points",
+                name.replace("_", " "), (0, value), xycoords=("axes fraction", "data"), fontsize=8,
+                color="grey", ha="left", va="bottom", xytext=(3, 1), textcoords="offset points",
             )  # fmt: skip
     clock = "time" if summary["verdict"]["unit"] == "wall" else "CPU time, one thread"
     panels[0].set_xlabel("thousands of samples")
     panels[1].set_xlabel(f"minutes of training ({clock}, side-by-side rate)")
     panels[0].set_ylabel("fd-random3d of the averaged generator")
-    panels[0].legend(title="generator in", loc="lower left")
+    panels[0].legend(title="generator in", loc="upper right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
