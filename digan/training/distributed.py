@@ -1,39 +1,6 @@
-"""The processes of a run, and which of them owns which sample of a batch."""
+"""Which process owns which sample of a batch, and in which micro-batch."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes of a run. One process is a world of size 1.
-
-    The training step asks it for its parts of a batch and to sum gradients and statistics;
-    nothing else of the step knows that other processes exist.
-    """
-
-    rank: int = 0
-    size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """True for the process that writes files and talks."""
-        return self.rank == 0
-
-    def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Sums tensors over all processes in place, as one flat message."""
-        if self.size == 1:
-            return
-        tensors = list(tensors)
-        flat = torch.cat([t.reshape(-1) for t in tensors])
-        torch.distributed.all_reduce(flat)
-        for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(piece.view_as(tensor))
 
 
 def split_batch(batch: int, parts: int, group: int) -> list[list[int]]:

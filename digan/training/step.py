@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from digan.config import TrainConfig
 from digan.execution import COMPUTE_DTYPES, choose_impl
 from digan.nn import Generator, PairDiscriminator
+from digan.processes import World
 from digan.training.augment import AugmentDraws
-from digan.training.distributed import World, split_batch
+from digan.training.distributed import split_batch
 from digan.training.draws import FakeDraws, sample_fakes
 from digan.training.losses import (
     RealPairs,

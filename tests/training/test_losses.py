@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from digan.nn import pair_input
+from digan.processes import World
 from digan.training.augment import diff_augment
-from digan.training.distributed import World, split_batch
+from digan.training.distributed import split_batch
 from digan.training.draws import FakeDraws
 from digan.training.losses import (
     Logits,
