@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import Store, _get_default_store
+from torch.distributed.rendezvous import rendezvous
 
 from digan.errors import DiganError
 
@@ -178,7 +180,7 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     # Tensors of the host travel beside those of the GPU: small messages never wait for it.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store, rank, size = next(distributed.rendezvous("env://", timeout=_PATIENCE))
+        store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
         distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
         )
@@ -222,14 +224,9 @@ def _own_device(device: torch.device) -> torch.device:
     return torch.device("cuda", place)
 
 
-def _store() -> distributed.Store:
-    store: distributed.Store = distributed.distributed_c10d._get_default_store()
-    return store
-
-
 def _last_words_to(words: str) -> None:
     """Leaves an error for the others, unless one is there: the first is the cause."""
-    _store().compare_set(_ERROR_KEY, "", words)
+    _get_default_store().compare_set(_ERROR_KEY, "", words)
 
 
 @contextlib.contextmanager
@@ -240,7 +237,8 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         words = ""
         with contextlib.suppress(RuntimeError):
-            _store().wait([_ERROR_KEY], datetime.timedelta(seconds=_LAST_WORDS))
-            words = _store().get(_ERROR_KEY).decode()
+            store: Store = _get_default_store()
+            store.wait([_ERROR_KEY], datetime.timedelta(seconds=_LAST_WORDS))
+            words = store.get(_ERROR_KEY).decode()
         silent = "another process of the job ended without a word; its own output may say why"
         raise OtherProcessError(words or silent) from error

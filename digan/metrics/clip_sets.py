@@ -416,7 +416,7 @@ def clip_batches(
     own = own_batches(len(chosen.picks), batch, world)
     loader: DataLoader[Any] = DataLoader(
         _Clips(videos, chosen, frames, stride),  # type: ignore[arg-type]
-        batch_sampler=own,
+        batch_sampler=own,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=as_is,
         worker_init_fn=start_worker,

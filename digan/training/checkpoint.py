@@ -24,7 +24,7 @@ PREVIOUS = "training-state-previous.pt"
 FORMAT_VERSION = 1
 
 # What may change between a run and its continuation: nothing of this enters the weights.
-# Threads enter by rounding only, of which `surroundings` takes care.
+# Threads and processes enter by rounding only, of which `surroundings` takes care.
 FREE_SETTINGS = {
     "kimg", "tick", "snap", "workers", "threads", "metrics", "i3d", "c3d", "max_nonfinite",
     "preset",
@@ -34,7 +34,7 @@ _ENTRIES = {
     "average", "g_optimizer", "d_optimizer",
 }  # fmt: skip
 # What a bit-identical continuation needs beside the settings.
-_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels")
+_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels", "processes")
 
 
 def surroundings(trainer: Trainer) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def surroundings(trainer: Trainer) -> dict[str, Any]:
         "device": trainer.device.type,
         "digan": __version__,
         "kernels": ", ".join(fused_ops(trainer)) or "none",
+        "processes": trainer.world.size,
     }
 
 
@@ -184,3 +185,31 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
     if not changed:
         return ""
     return f"the continuation is not bit-identical to an unbroken run: {', '.join(changed)}"
+
+
+def share_state(trainer: Trainer) -> None:
+    """Gives every process the first one's weights, moments and position."""
+    world = trainer.world
+    if world.size == 1:
+        return
+    trainer.seen = world.tell(trainer.seen)
+    for network in (trainer.generator, trainer.discriminator, trainer.average):
+        world.copy_(network.state_dict().values())
+    for optimizer in (trainer.g_optimizer, trainer.d_optimizer):
+        state = optimizer.state_dict()
+        shapes = {
+            key: {name: list(value.shape) for name, value in moments.items()}
+            for key, moments in state["state"].items()
+        }
+        shapes = world.tell(shapes)  # JSON makes the keys text
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not world.is_first:
+            state["state"] = {
+                int(key): {
+                    name: torch.zeros(shape, device=parameters[int(key)].device)
+                    for name, shape in moments.items()
+                }
+                for key, moments in shapes.items()
+            }
+            optimizer.load_state_dict(state)
+        world.copy_(value for p in parameters for value in optimizer.state.get(p, {}).values())

@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
+from digan.config import TrainConfig
+from digan.errors import DiganError
+from digan.processes import World
+
+
+def own_parts(config: TrainConfig, world: World) -> list[list[int]]:
+    """Positions in the batch of every micro-batch of a process.
+
+    Raises:
+        DiganError: the batch cannot be dealt to so many processes.
+    """
+    batch, size = config.batch, world.size
+    if batch % size:
+        raise DiganError(f"batch must be a multiple of the {size} processes, got {batch}")
+    share = batch // size
+    part = min(config.batch_gpu or share, share)
+    if share % part:
+        raise DiganError(
+            f"batch-gpu must divide the {share} samples of each of {size} processes, got {part}"
+        )
+    parts = split_batch(batch, batch // part, config.discriminator.group_size)
+    return list(world.share(parts))
+
 
 def split_batch(batch: int, parts: int, group: int) -> list[list[int]]:
     """The samples of each part, such that groups of the minibatch statistic stay whole.

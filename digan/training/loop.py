@@ -25,8 +25,9 @@ from digan.execution import choose_device, choose_impl
 from digan.files import writable_folder, write_text
 from digan.metrics import MetricResult, Random3dResult
 from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
+from digan.processes import Vote, World, joined
 from digan.training import checkpoint, runs
-from digan.training.log import RunLog, duration
+from digan.training.log import Log, RunLog, duration
 from digan.training.measuring import SnapshotMetrics
 from digan.training.samples import Random3dMetric, SampleWriter
 from digan.training.step import Trainer
@@ -85,8 +86,11 @@ def open_data(config: TrainConfig, store_path: Path) -> tuple[TrainConfig, Store
     return config, store, pairs
 
 
-def describe(config: TrainConfig, store: Store, pairs: ClipPairs) -> list[str]:
+def describe(
+    config: TrainConfig, store: Store, pairs: ClipPairs, world: World | None = None
+) -> list[str]:
     """What a user should know before a run starts; unused labels are said loudly."""
+    size = 1 if world is None else world.size
     lines = [
         f"data: {store.path}: {store.num_videos} videos, {store.num_frames} frames of "
         f"{store.resolution} x {store.resolution}, {pairs.num_windows} clips of "
@@ -94,7 +98,10 @@ def describe(config: TrainConfig, store: Store, pairs: ClipPairs) -> list[str]:
     ]
     if store.splits:
         lines.append(f"data: split {config.split} of {', '.join(store.splits)}")
-    part, group = config.batch_gpu or config.batch, config.discriminator.group_size
+    if size > 1:
+        lines.append(f"processes: {size}, each with {config.batch // size} samples of a batch")
+    share, group = config.batch // size, config.discriminator.group_size
+    part = min(config.batch_gpu or share, share)
     if part < min(group, config.batch):
         lines.append(
             f"micro-batches of {part}: the minibatch statistic has groups of {part}, not "
@@ -138,37 +145,67 @@ def train(
 
     Raises:
         DiganError: anything that a user can mend, as far as possible before the first step.
+
+    Under torchrun all processes call it; the first one reads and writes the run's folder.
     """
-    chosen = choose_device(device)
-    choose_impl(config.kernels, chosen)
-    config, store, pairs = open_data(config, store_path)
-    measures = SnapshotMetrics(config, pairs, chosen)
+    with joined(choose_device(device)) as (world, chosen):
+        choose_impl(config.kernels, chosen)
+        config, store, pairs = open_data(config, store_path)
+        _same_everywhere(world, store)
+        measures = SnapshotMetrics(config, pairs, chosen, world)
+        with _Environment(config):
+            labels = pairs.labels if config.cond else None
+            trainer = Trainer(config, labels=labels, world=world, device=chosen)
+            notes, folder = describe(config, store, pairs, world), ""
+            if world.is_first:
+                run, said = _open_run(trainer, store, outdir, resume, init, init_discriminators)
+                notes, folder = notes + said, str(run)
+            checkpoint.share_state(trainer)
+            run = Path(world.tell(folder))
+            return _Run(trainer, store, pairs, run, progress, measures).go(notes)
+
+
+def _same_everywhere(world: World, store: Store) -> None:
+    """Raises DiganError unless all processes, on whatever machines, opened the same data."""
+    prints = world.gather(store.fingerprint)
+    if len(set(prints)) > 1:
+        other = next(rank for rank, each in enumerate(prints) if each != prints[0])
+        raise DiganError(f"{store.path} is not the same store for process 0 and process {other}")
+
+
+def _open_run(
+    trainer: Trainer,
+    store: Store,
+    outdir: Path,
+    resume: str,
+    init: str | None,
+    init_discriminators: str | None,
+) -> tuple[Path, list[str]]:
+    """The folder of the run and what is to be said; the trainer is where the run is."""
+    config, notes = trainer.config, []
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)
     if run is not None:
         writable_folder(run)
-    with _Environment(config):
-        trainer = Trainer(config, labels=pairs.labels if config.cond else None, device=chosen)
-        # Two states and a few snapshots, of networks, average and two moments each.
-        size = sum(
-            p.numel() * p.element_size()
-            for net in (trainer.generator, trainer.discriminator)
-            for p in net.parameters()
-        )
-        writable_folder(outdir, need_bytes=12 * size + (100 << 20))
-        notes = describe(config, store, pairs)
-        if state is not None:
-            said, values = state
-            notes += [s for s in (said, checkpoint.restore(trainer, values)) if s]
-        else:
-            if init is not None:
-                notes.append(_start_from(trainer, init))
-            if init_discriminators is not None:
-                notes.append(_start_discriminators_from(trainer, init_discriminators))
-        if run is None:
-            run = runs.new_run(outdir, runs.run_suffix(config, store.path.name))
-        write_text(run / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        return _Run(trainer, store, pairs, run, progress, measures).go(notes)
+    # Two states and a few snapshots, of networks, average and two moments each.
+    size = sum(
+        p.numel() * p.element_size()
+        for net in (trainer.generator, trainer.discriminator)
+        for p in net.parameters()
+    )
+    writable_folder(outdir, need_bytes=12 * size + (100 << 20))
+    if state is not None:
+        said, values = state
+        notes += [s for s in (said, checkpoint.restore(trainer, values)) if s]
+    else:
+        if init is not None:
+            notes.append(_start_from(trainer, init))
+        if init_discriminators is not None:
+            notes.append(_start_discriminators_from(trainer, init_discriminators))
+    if run is None:
+        run = runs.new_run(outdir, runs.run_suffix(config, store.path.name))
+    write_text(run / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+    return run, notes
 
 
 def _find_run(
@@ -261,8 +298,11 @@ class _Run:
         self.trainer, self.store, self.pairs, self.run = trainer, store, pairs, run
         self.config = trainer.config
         self.total = math.ceil(self.config.kimg * 1000 / self.config.batch) * self.config.batch
-        self.log = RunLog(run, self.total / 1000, trainer.seen / 1000, progress)
-        self.samples = SampleWriter(run, pairs, store.fps)
+        self.world = trainer.world
+        self.log = Log()
+        if self.world.is_first:
+            self.log = RunLog(run, self.total / 1000, trainer.seen / 1000, progress)
+        self.samples = SampleWriter(run, pairs, store.fps, self.world)
         self.metric: Random3dMetric | None = None
         self.data_wait = 0.0
         self.tick_start, self.tick_seen = time.monotonic(), trainer.seen
@@ -301,16 +341,18 @@ class _Run:
         self.log.say(f"ops: {self.config.kernels}; {'; '.join(paths)}")
         verb = "continues" if self.trainer.seen else "starts"
         self.log.say(f"run {self.run} {verb} at {self.kimg:g} of {self.total / 1000:g} kimg")
-        runs.write_status(self.run, finished=False, kimg=self.kimg, reason="running")
+        if self.world.is_first:
+            runs.write_status(self.run, finished=False, kimg=self.kimg, reason="running")
         if self.trainer.seen == 0:
-            self.log.strip("reals", self.samples.write_reals(), 0.0)
+            if self.world.is_first:
+                self.log.strip("reals", self.samples.write_reals(), 0.0)
             self._snapshot()
 
     def _iterate(self, interrupt: _Interrupt) -> bool:
         """True if the run came to its end, False if a signal asked it to stop."""
         config, trainer = self.config, self.trainer
         tick, snap = (max(round(x * 1000), 1) for x in (config.tick, config.snap))
-        batches = self._batches()
+        batches, vote = self._batches(), Vote(self.world)
         while trainer.seen < self.total:
             waiting = time.monotonic()
             batch = next(batches)
@@ -320,22 +362,21 @@ class _Run:
             trainer.iteration(batch.frames, batch.dt, label)
             self.log.advance(config.batch)
             at_end = trainer.seen >= self.total
-            stop = interrupt.signal is not None
+            stop = vote(interrupt.signal is not None) and not at_end
             if trainer.seen // tick > before // tick or at_end or stop:
                 self._tick()
             if trainer.seen // snap > before // snap or at_end:
                 self._snapshot()
                 if not at_end:
-                    checkpoint.save_state(self.run, trainer, self.store.fingerprint)
-            if stop and not at_end:
-                return False
-        return True
+                    self._write_state()
+            if stop:
+                break
+        vote.close()
+        return trainer.seen >= self.total
 
     def _batches(self) -> Iterator[PairBatch]:
-        size = self.config.batch
-        numbers = (
-            list(range(start, start + size)) for start in range(self.trainer.seen, self.total, size)
-        )
+        starts = range(self.trainer.seen, self.total, self.config.batch)
+        numbers = (self.trainer.numbers(start) for start in starts)
         return pair_loader(
             self.pairs,
             numbers,
@@ -343,12 +384,18 @@ class _Run:
             pin_memory=self.trainer.device.type == "cuda",
         )
 
+    def _write_state(self) -> None:
+        if self.world.is_first:
+            checkpoint.save_state(self.run, self.trainer, self.store.fingerprint)
+
     def _save_state(self, finished: bool, interrupt: _Interrupt) -> None:
-        checkpoint.save_state(self.run, self.trainer, self.store.fingerprint)
+        self._write_state()
+        if not self.world.is_first:
+            return
         reason = "finished"
         if not finished:
-            assert interrupt.signal is not None
-            reason = f"stopped by {interrupt.signal.name}"
+            name = "a signal" if interrupt.signal is None else interrupt.signal.name
+            reason = f"stopped by {name}"
         runs.write_status(self.run, finished=finished, kimg=self.kimg, reason=reason)
         cure = "" if finished else "; continue it with --resume auto"
         self.log.say(f"run {self.run} {reason} at {self.kimg:g} kimg{cure}")
@@ -359,11 +406,14 @@ class _Run:
         seconds, samples = now - self.tick_start, self.trainer.seen - self.tick_seen
         wait = self.data_wait / max(seconds, 1e-9)
         self.tick_start, self.tick_seen, self.data_wait = now, self.trainer.seen, 0.0
-        values: dict[str, Any] = self.trainer.statistics.read()
+        values: dict[str, Any] = self.trainer.statistics.read(self.world)
+        # Of several processes the slowest loader and the fullest memory count.
+        slowest = self.world.gather([wait, _memory_gb(self.trainer.device)])
+        wait, memory = (max(column) for column in zip(*slowest, strict=True))
         values |= {
             "seconds_per_kimg": seconds / max(samples, 1) * 1000,
             "data_wait_share": wait,
-            "memory_gb": _memory_gb(self.trainer.device),
+            "memory_gb": memory,
             "seconds": now - self.log.started,
         }
         remaining = (self.total - self.trainer.seen) / 1000 * values["seconds_per_kimg"]
@@ -391,13 +441,14 @@ class _Run:
         average, config = self.trainer.average, self.config
         path = self.run / f"network-snapshot-{math.floor(self.kimg):06d}.safetensors"
         info = network_info(config, self.store, self.kimg)
-        save_network(path, average, info)
+        if self.world.is_first:
+            save_network(path, average, info)
         self.log.strip("fakes", self.samples.write_fakes(average, self.kimg), self.kimg)
         for name in config.metrics:
             started = time.monotonic()
             result: MetricResult | Random3dResult
             if name == "fd-random3d":
-                self.metric = self.metric or Random3dMetric(self.pairs)
+                self.metric = self.metric or Random3dMetric(self.pairs, world=self.world)
                 result = self.metric.evaluate(average)
             else:
                 result = self.measures.evaluate(name, average, info)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from digan.processes import World
+
 
 class Statistics:
     """Means of named quantities between two reads, without touching the host before."""
@@ -23,15 +25,17 @@ class Statistics:
             self._sums[name] = total
             self._counts[name] = values.numel()
 
-    def read(self) -> dict[str, float]:
-        """The means since the last read, in the order in which they first came."""
+    def read(self, world: World | None = None) -> dict[str, float]:
+        """The means since the last read, over all processes, as they first came."""
         names = list(self._sums)
         if not names:
             return {}
-        sums = torch.stack([self._sums[n] for n in names]).tolist()
-        means = {n: s / self._counts[n] for n, s in zip(names, sums, strict=True)}
+        sums = torch.stack([self._sums[n] for n in names]).double()
+        counts = sums.new_tensor([self._counts[n] for n in names])
+        if world is not None:
+            world.sum_([sums, counts])
         self._sums, self._counts = {}, {}
-        return means
+        return dict(zip(names, (sums / counts).tolist(), strict=True))
 
 
 class GradientGuard:

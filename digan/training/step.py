@@ -7,7 +7,7 @@ fakes of the moved generator, with fresh latents, motions and times.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from digan.execution import COMPUTE_DTYPES, choose_impl
 from digan.nn import Generator, PairDiscriminator
 from digan.processes import World
 from digan.training.augment import AugmentDraws
-from digan.training.distributed import split_batch
+from digan.training.distributed import own_parts
 from digan.training.draws import FakeDraws, sample_fakes
 from digan.training.losses import (
     RealPairs,
@@ -99,15 +99,15 @@ class Trainer:
             dict(self.discriminator.named_parameters(prefix="discriminator"))
         )
         self.statistics = Statistics()
-        self.parts = self._own_parts()
+        # This process's positions in the batch, and its micro-batches as positions in these.
+        parts = own_parts(config, self.world)
+        self.own = sorted(position for part in parts for position in part)
+        place = {position: index for index, position in enumerate(self.own)}
+        self.parts = [torch.tensor([place[p] for p in part], device=self.device) for part in parts]
 
-    def _own_parts(self) -> list[Tensor]:
-        """Sample positions of this process's micro-batches."""
-        batch = self.config.batch
-        count = batch // (self.config.batch_gpu or batch // self.world.size)
-        parts = split_batch(batch, count, self.config.discriminator.group_size)
-        own = parts[self.world.rank :: self.world.size]
-        return [torch.tensor(p, device=self.device) for p in own]
+    def numbers(self, seen: int) -> list[int]:
+        """Which samples of the run are this process's in the iteration after `seen` samples."""
+        return [seen + position for position in self.own]
 
     @property
     def step(self) -> int:
@@ -118,9 +118,10 @@ class Trainer:
         """One iteration on a batch of real pairs.
 
         Args:
-            frames: uint8 [B, 2, 3, H, W]. dt: [B]. label: classes [B], or None.
+            frames: uint8 [B, 2, 3, H, W], this process's samples in the order of `numbers`.
+            dt: [B]. label: classes [B], or None.
         """
-        config, indices = self.config, range(self.seen, self.seen + self.config.batch)
+        config, indices = self.config, self.numbers(self.seen)
         self.train_generator(self._fakes("G", indices))
         fakes = self._fakes("D", indices)
         real = self._reals(frames, dt, label, "D/real", indices)
@@ -131,7 +132,7 @@ class Trainer:
         self.update_average()
         self.seen += config.batch
 
-    def _augment(self, stream: str, indices: range) -> AugmentDraws | None:
+    def _augment(self, stream: str, indices: Sequence[int]) -> AugmentDraws | None:
         if not self.config.augment:
             return None
         size = self.config.generator.resolution
@@ -139,7 +140,7 @@ class Trainer:
             self.config.seed, f"{stream}/augment", indices, size, self.device
         )
 
-    def _fakes(self, phase: str, indices: range) -> FakeDraws:
+    def _fakes(self, phase: str, indices: Sequence[int]) -> FakeDraws:
         return sample_fakes(
             self.config.seed,
             phase,
@@ -152,7 +153,7 @@ class Trainer:
         )
 
     def _reals(
-        self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: range
+        self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: Sequence[int]
     ) -> RealPairs:
         dtype = self.generator.w_avg.dtype
         return RealPairs(
