@@ -56,13 +56,9 @@ def fused_ops(trainer: Trainer) -> list[str]:
     return [name for name, path in ops.status().items() if path == "fused"]
 
 
-def save_state(run: Path, trainer: Trainer, data: str) -> None:
-    """Writes the run's state atomically, keeping the one before.
-
-    Raises:
-        DiganError: it cannot be written; the states that were there are untouched.
-    """
-    state = {
+def state_of(trainer: Trainer, data: str) -> dict[str, Any]:
+    """Everything that a continuation needs; `data` is the store's fingerprint."""
+    return {
         "format": "digan-training-state",
         "format_version": FORMAT_VERSION,
         "config": to_dict(trainer.config),
@@ -75,6 +71,15 @@ def save_state(run: Path, trainer: Trainer, data: str) -> None:
         "g_optimizer": trainer.g_optimizer.state_dict(),
         "d_optimizer": trainer.d_optimizer.state_dict(),
     }
+
+
+def save_state(run: Path, trainer: Trainer, data: str) -> None:
+    """Writes the run's state atomically, keeping the one before.
+
+    Raises:
+        DiganError: it cannot be written; the states that were there are untouched.
+    """
+    state = state_of(trainer, data)
     latest = run / LATEST
     with atomic_path(latest) as temporary:
         try:
