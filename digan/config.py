@@ -145,6 +145,9 @@ class TrainConfig:
     """Length of the run in thousands of real samples."""
     precision: Precision = "fp32"
     """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
+    recompute: bool = False
+    """Make activations again in the backward pass instead of keeping them: a third more
+    arithmetic, and memory that hardly grows with the samples of a pass."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""

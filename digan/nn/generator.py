@@ -8,7 +8,9 @@ rotated in time (see `digan.ops`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,8 @@ from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
-from digan.nn.pieces import pieces
+from digan.nn.pieces import Piece, pieces
+from digan.nn.recompute import recomputed
 from digan.ops import Impl, coord_linear, modulated_linear
 
 if TYPE_CHECKING:
@@ -50,6 +53,24 @@ class BlockWeights:
             self.biases,
             self.rgb[videos],
         )
+
+    def split(self, videos: int) -> list[BlockWeights]:
+        """The videos, so many at a time; its gradient is one concatenation a tensor."""
+        none = [None] * -(-len(self.rgb) // videos)
+        freq, constant, motion, upsampled = (
+            none if tensor is None else tensor.split(videos)
+            for tensor in (self.freq, self.constant, self.motion, self.upsampled)
+        )
+        layers = zip(*(weight.split(videos) for weight in self.layers), strict=True)
+        rows = zip(
+            freq, constant, motion, upsampled, layers, self.rgb.split(videos), strict=True
+        )  # fmt: skip
+        return [BlockWeights(f, c, m, u, list(w), self.biases, r) for f, c, m, u, w, r in rows]
+
+    def tensors(self) -> list[Tensor]:
+        """All that is there."""
+        some = (self.freq, self.constant, self.motion, self.upsampled, self.rgb)
+        return [t for t in (*some, *self.layers, *self.biases) if t is not None]
 
 
 class SynthesisBlock(nn.Module):
@@ -169,10 +190,16 @@ class VideoINR:
     blocks: list[BlockWeights]
     generator: Generator
 
-    def render(self, grid: SpaceTimeGrid) -> Tensor:
+    def render(self, grid: SpaceTimeGrid, *, recompute: bool | None = None) -> Tensor:
         """Evaluates the videos on a grid: [B, T, H, W, 3], about [-1, 1], not squashed.
 
-        With gradients off the work is done in pieces of bounded memory (`digan.nn.pieces`).
+        With gradients off the work is done in pieces of bounded memory (`digan.nn.pieces`). With
+        `recompute` it is so with gradients too: a piece's activations are made again in the
+        backward pass, one forward pass more, and beside the frames memory does not grow with
+        their number.
+
+        Args:
+            grid: where. recompute: this once; the generator's own setting if None.
         """
         like = self.blocks[0].freq
         assert like is not None
@@ -180,7 +207,9 @@ class VideoINR:
         t = grid.times(like.shape[0], like)
         levels = [grid.axes(block.grid_size, like) for block in self.generator.synthesis_blocks()]
         if torch.is_grad_enabled():
-            return grid.crop(self._evaluate(self.blocks, t, levels), config.resolution)
+            wish = self.generator.recompute if recompute is None else recompute
+            evaluate = self._recomputed if wish else self._evaluate
+            return grid.crop(evaluate(self.blocks, t, levels), config.resolution)
         rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
         factor = height // rows
         image = like.new_empty(*t.shape, height, width, 3)
@@ -213,6 +242,42 @@ class VideoINR:
             factor = block.grid_size // BASE_SIZE
             levels.append((y[cell_pixels(rows, factor)], x[cell_pixels(columns, factor)]))
         return self._evaluate(self.blocks, grid.times(like.shape[0], like), levels)
+
+    def _recomputed(
+        self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """`_evaluate` piece by piece; the backward pass makes each piece's activations again."""
+        rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
+        sizes = (t.shape[0], t.shape[1], rows, height // rows * width)
+        cut = list(pieces(*sizes, t.device, blocks[0].rgb.dtype, kept=True))
+        step = cut[0].videos.stop
+        shares = list(zip(*(block.split(step) for block in blocks), strict=True))
+        captured = [list(self.generator.rendering_parameters()) for _ in shares]
+        for known, share in zip(captured, shares, strict=True):
+            known += [tensor for block in share for tensor in block.tensors()]
+
+        def frames(piece: Piece) -> Tensor:
+            number = piece.videos.start // step
+            strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
+            return recomputed(
+                lambda times: self._evaluate(list(shares[number]), times, strips),
+                [t[piece.videos, piece.frames]],
+                captured[number],
+            )
+
+        # Pieces come row after row of some frames, these in turn for some videos.
+        return torch.cat(
+            [
+                torch.cat(
+                    [
+                        torch.cat([frames(piece) for piece in of_frames], dim=2)
+                        for _, of_frames in groupby(of_videos, lambda piece: piece.frames.start)
+                    ],
+                    dim=1,
+                )
+                for _, of_videos in groupby(cut, lambda piece: piece.videos.start)
+            ]
+        )
 
     def _evaluate(
         self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
@@ -248,6 +313,8 @@ class Generator(nn.Module):
         impl: path of the ops, see `digan.ops`.
         dtype: of the coordinate layers' arithmetic; None for the parameters' own. Codes,
             frequencies, phases and the accumulated picture keep the parameters' dtype.
+        recompute: whether gradients make activations again instead of keeping them, see
+            `VideoINR.render`.
     """
 
     w_avg: Tensor
@@ -255,10 +322,16 @@ class Generator(nn.Module):
     """What its file says beside the tensors; None for a network that was not loaded."""
 
     def __init__(
-        self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
+        self,
+        config: GeneratorConfig,
+        *,
+        impl: Impl | None = None,
+        dtype: torch.dtype | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
+        self.recompute = recompute
         self.compute_dtype = dtype
         self.mapping = Mapping(
             config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
@@ -270,6 +343,13 @@ class Generator(nn.Module):
     def synthesis_blocks(self) -> list[SynthesisBlock]:
         """The blocks, typed."""
         return [block for block in self.blocks if isinstance(block, SynthesisBlock)]
+
+    def rendering_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that evaluation reads beside the weights that `write` has made."""
+        for block in self.synthesis_blocks():
+            yield block.to_rgb.bias
+            if block.embedding is not None:
+                yield from block.embedding.motion_mlp.parameters()
 
     @property
     def num_ws(self) -> int:

@@ -24,27 +24,28 @@ PREVIOUS = "training-state-previous.pt"
 FORMAT_VERSION = 1
 
 # What may change between a run and its continuation: nothing of this enters the weights.
-# Threads enter by rounding only, of which `surroundings` takes care.
+# Threads and recomputation enter by rounding only, of which `surroundings` takes care.
 FREE_SETTINGS = {
-    "kimg", "tick", "snap", "workers", "threads", "metrics", "i3d", "c3d", "max_nonfinite",
-    "preset",
+    "kimg", "tick", "snap", "workers", "threads", "recompute", "metrics", "i3d", "c3d",
+    "max_nonfinite", "preset",
 }  # fmt: skip
 _ENTRIES = {
     "format_version", "config", "data", "surroundings", "seen", "generator", "discriminator",
     "average", "g_optimizer", "d_optimizer",
 }  # fmt: skip
 # What a bit-identical continuation needs beside the settings.
-_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels")
+_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels", "recompute")
 
 
 def surroundings(trainer: Trainer) -> dict[str, Any]:
-    """Library versions, threads, device and the ops' paths, on which rounding depends."""
+    """Library versions, threads, device, the ops' paths and recomputation: rounding's causes."""
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": trainer.device.type,
         "digan": __version__,
         "kernels": ", ".join(fused_ops(trainer)) or "none",
+        "recompute": trainer.config.recompute,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +83,9 @@ class Trainer:
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.generator, impl=impl, dtype=compute)
-            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
+            how: Any = {"impl": impl, "dtype": compute, "recompute": config.recompute}
+            self.generator = Generator(config.generator, **how)
+            self.discriminator = PairDiscriminator(config.discriminator, **how)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
         self.average = copy.deepcopy(self.generator).eval()
