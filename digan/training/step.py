@@ -105,7 +105,8 @@ class Trainer:
     def _own_parts(self) -> list[Tensor]:
         """Sample positions of this process's micro-batches."""
         batch = self.config.batch
-        count = batch // (self.config.batch_gpu or batch // self.world.size)
+        part = self.config.part if self.config.batch_gpu else batch // self.world.size
+        count = batch // part
         parts = split_batch(batch, count, self.config.discriminator.group_size)
         own = parts[self.world.rank :: self.world.size]
         return [torch.tensor(p, device=self.device) for p in own]

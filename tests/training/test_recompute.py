@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from digan.nn.recompute import recomputed
 from digan.training.step import Trainer
 from tests.training.stages import distance, gradients, real_pairs, stage_trainer
 
