@@ -8,9 +8,7 @@ rotated in time (see `digan.ops`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +17,10 @@ from torch import Tensor, nn
 
 from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
+from digan.nn.dense import render_recomputed
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
-from digan.nn.pieces import Piece, pieces
-from digan.nn.recompute import recomputed
+from digan.nn.pieces import pieces, strip_of
 from digan.ops import Impl, coord_linear, modulated_linear
 
 if TYPE_CHECKING:
@@ -53,24 +51,6 @@ class BlockWeights:
             self.biases,
             self.rgb[videos],
         )
-
-    def split(self, videos: int) -> list[BlockWeights]:
-        """The videos, so many at a time; its gradient is one concatenation a tensor."""
-        none = [None] * -(-len(self.rgb) // videos)
-        freq, constant, motion, upsampled = (
-            none if tensor is None else tensor.split(videos)
-            for tensor in (self.freq, self.constant, self.motion, self.upsampled)
-        )
-        layers = zip(*(weight.split(videos) for weight in self.layers), strict=True)
-        rows = zip(
-            freq, constant, motion, upsampled, layers, self.rgb.split(videos), strict=True
-        )  # fmt: skip
-        return [BlockWeights(f, c, m, u, list(w), self.biases, r) for f, c, m, u, w, r in rows]
-
-    def tensors(self) -> list[Tensor]:
-        """All that is there."""
-        some = (self.freq, self.constant, self.motion, self.upsampled, self.rgb)
-        return [t for t in (*some, *self.layers, *self.biases) if t is not None]
 
 
 class SynthesisBlock(nn.Module):
@@ -207,9 +187,11 @@ class VideoINR:
         t = grid.times(like.shape[0], like)
         levels = [grid.axes(block.grid_size, like) for block in self.generator.synthesis_blocks()]
         if torch.is_grad_enabled():
-            wish = self.generator.recompute if recompute is None else recompute
-            evaluate = self._recomputed if wish else self._evaluate
-            return grid.crop(evaluate(self.blocks, t, levels), config.resolution)
+            if self.generator.recompute if recompute is None else recompute:
+                frames = render_recomputed(self, self._evaluate, t, levels)
+            else:
+                frames = self._evaluate(self.blocks, t, levels)
+            return grid.crop(frames, config.resolution)
         rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
         factor = height // rows
         image = like.new_empty(*t.shape, height, width, 3)
@@ -217,7 +199,7 @@ class VideoINR:
         dtype = self.blocks[0].rgb.dtype
         for piece in pieces(t.shape[0], t.shape[1], rows, factor * width, like.device, dtype):
             blocks = [block.take(piece.videos) for block in self.blocks]
-            strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
+            strips = [(strip_of(y, piece.rows, rows), x) for y, x in levels]
             strip = slice(piece.rows.start * factor, piece.rows.stop * factor)
             image[piece.videos, piece.frames, strip] = self._evaluate(
                 blocks, t[piece.videos, piece.frames], strips
@@ -243,42 +225,6 @@ class VideoINR:
             levels.append((y[cell_pixels(rows, factor)], x[cell_pixels(columns, factor)]))
         return self._evaluate(self.blocks, grid.times(like.shape[0], like), levels)
 
-    def _recomputed(
-        self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """`_evaluate` piece by piece; the backward pass makes each piece's activations again."""
-        rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
-        sizes = (t.shape[0], t.shape[1], rows, height // rows * width)
-        cut = list(pieces(*sizes, t.device, blocks[0].rgb.dtype, kept=True))
-        step = cut[0].videos.stop
-        shares = list(zip(*(block.split(step) for block in blocks), strict=True))
-        captured = [list(self.generator.rendering_parameters()) for _ in shares]
-        for known, share in zip(captured, shares, strict=True):
-            known += [tensor for block in share for tensor in block.tensors()]
-
-        def frames(piece: Piece) -> Tensor:
-            number = piece.videos.start // step
-            strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
-            return recomputed(
-                lambda times: self._evaluate(list(shares[number]), times, strips),
-                [t[piece.videos, piece.frames]],
-                captured[number],
-            )
-
-        # Pieces come row after row of some frames, these in turn for some videos.
-        return torch.cat(
-            [
-                torch.cat(
-                    [
-                        torch.cat([frames(piece) for piece in of_frames], dim=2)
-                        for _, of_frames in groupby(of_videos, lambda piece: piece.frames.start)
-                    ],
-                    dim=1,
-                )
-                for _, of_videos in groupby(cut, lambda piece: piece.videos.start)
-            ]
-        )
-
     def _evaluate(
         self, blocks: list[BlockWeights], t: Tensor, levels: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
@@ -296,13 +242,6 @@ def cell_pixels(cells: Tensor, factor: int) -> Tensor:
     """Indices of the pixels of some cells on an axis, `factor` a cell: [len(cells) * factor]."""
     inside = torch.arange(factor, device=cells.device)
     return (cells[:, None] * factor + inside).flatten()
-
-
-def _strip(axis: Tensor, rows: slice, count: int) -> Tensor:
-    """The part of a finer level's y axis above some of the coarsest level's `count` rows."""
-    factor = len(axis) // count
-    part: Tensor = axis[rows.start * factor : rows.stop * factor]
-    return part
 
 
 class Generator(nn.Module):
@@ -343,13 +282,6 @@ class Generator(nn.Module):
     def synthesis_blocks(self) -> list[SynthesisBlock]:
         """The blocks, typed."""
         return [block for block in self.blocks if isinstance(block, SynthesisBlock)]
-
-    def rendering_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that evaluation reads beside the weights that `write` has made."""
-        for block in self.synthesis_blocks():
-            yield block.to_rgb.bias
-            if block.embedding is not None:
-                yield from block.embedding.motion_mlp.parameters()
 
     @property
     def num_ws(self) -> int:

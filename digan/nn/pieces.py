@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 # Bytes of one channel of a piece. On a CPU the 256 channels of a layer then take 16 MB, half of
 # a small last-level cache; a GPU wants enough work to fill it.
@@ -68,3 +69,10 @@ def pieces(
                     slice(t, min(t + some_frames, frames)),
                     slice(r, min(r + some_rows, rows)),
                 )
+
+
+def strip_of(axis: Tensor, rows: slice, count: int) -> Tensor:
+    """The part of a finer level's y axis above some of the coarsest level's `count` rows."""
+    factor = len(axis) // count
+    part: Tensor = axis[rows.start * factor : rows.stop * factor]
+    return part

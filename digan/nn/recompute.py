@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # What a recomputed slice of the discriminators' batch should fill at least: 4 images of 128x128.
 _SLICE_PIXELS = 1 << 16
@@ -31,8 +31,8 @@ def recomputed(
     Args:
         run: draws no random numbers, changes nothing in place, returns the same each time.
         inputs: its arguments.
-        captured: every tensor with a gradient that `run` knows beside them, parameters mostly;
-            none of them may be computed from another.
+        captured: every tensor with a gradient that `run` knows beside them: parameters, or tensors
+            of which no two have a common past. Whatever else it uses belongs to `inputs`.
 
     Raises:
         RuntimeError: in the backward pass, if `run` knows parameters that were not named, whose
@@ -121,7 +121,10 @@ def _leaves(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _check_captured(results: Sequence[Tensor], known: Sequence[Tensor]) -> None:
-    """Follows the graph of a work back to the tensors it was told of; others must not be there."""
+    """Follows the graph of a work back to the tensors it was told of: no other parameter is there.
+
+    Other leaves may be: ops make some of their own for gradients of high order.
+    """
     leaves = {id(t) for t in known if t.grad_fn is None}
     seen: set[Any] = {t.grad_fn for t in known if t.grad_fn is not None}
     ahead = [t.grad_fn for t in results if t.grad_fn is not None]
@@ -131,7 +134,7 @@ def _check_captured(results: Sequence[Tensor], known: Sequence[Tensor]) -> None:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in leaves:
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in leaves:
             raise RuntimeError(
                 "captured must name every tensor with a gradient that the recomputed work uses, "
                 f"got none that is the parameter of shape {list(leaf.shape)}"
