@@ -10,6 +10,8 @@ from digan.grid import SpaceTimeGrid
 from digan.nn import Generator, loss_over_time
 from digan.nn.recompute import recomputed
 from digan.training.live_memory import LiveBytes
+from tests.cuda_graphs import captured
+from tests.emulation.build import emulated
 from tests.nn.tiny import noise, tiny_discriminators, tiny_generator
 from tests.op_cases import relative_error
 
@@ -251,3 +253,61 @@ def test_r1_keeps_nothing(small_pieces):
 
         found.append(held(work))
     assert found[1] < found[0] / 3
+
+
+# ---------------------------------------------------------------- on the kernels
+
+
+def gradients_work(recompute: bool, device: str, size: int, *, with_r1: bool):
+    """A closure with the gradients of a rendering, and of R1, on leaves that stay in place."""
+    generator = tiny_generator(size, recompute=recompute, frequencies=4).to(device)
+    judge = tiny_discriminators(recompute=recompute).image.to(device)
+    z, z_motion = (code.detach().to(device).requires_grad_() for code in codes(generator, 1))
+    x = noise(2, 3, 32, 32, seed=5).to(device).requires_grad_()
+    t = TIMES[:2].to(device)
+    leaves = [z, z_motion, *generator.parameters()]
+    weights = [p for name, p in judge.named_parameters() if "bias" not in name]
+
+    def work() -> tuple[Tensor, ...]:
+        frames = generator.write(generator.map(z), z_motion).render(SpaceTimeGrid(t))
+        found = torch.autograd.grad(frames.square().sum(), leaves)
+        if with_r1:
+            (gradient,) = torch.autograd.grad(judge(x).sum(), x, create_graph=True)
+            found += torch.autograd.grad(gradient.square().sum(), weights)
+        return found
+
+    return work
+
+
+@pytest.mark.soak
+def test_on_emulated_kernels(monkeypatch, soak):
+    """R1 too in the long form: the emulator runs every thread."""
+    monkeypatch.setattr("digan.nn.pieces._CPU_BYTES", 16 * 32 * 4)
+    monkeypatch.setattr("digan.nn.pieces._SHARING_FRAMES", 1)
+    monkeypatch.setattr("digan.nn.recompute._SLICE_PIXELS", 32 * 32)
+    with emulated(seed=5) as controls:
+        kept = gradients_work(False, "cpu", 32, with_r1=soak)()
+        before = len(controls.launches())
+        again = gradients_work(True, "cpu", 32, with_r1=soak)()
+        launched = [launch["kernel"] for launch in controls.launches()]
+    for name in ("modulated_linear_dx", "coord_linear_dphase", *(["bias_act"] if soak else [])):
+        first, second = (
+            sum(name in kernel for kernel in part)
+            for part in (launched[:before], launched[before:])
+        )
+        assert second > first > 0, name  # in pieces
+    assert apart(again, kept) < 1e-4
+
+
+@pytest.mark.gpu
+def test_in_a_graph(monkeypatch):
+    """Captured once and replayed: the gradients of kept activations."""
+    monkeypatch.setattr("digan.nn.pieces._GPU_KEPT_BYTES", 16 * 64 * 4)
+    monkeypatch.setattr("digan.nn.recompute._SLICE_PIXELS", 32 * 32)
+    expected = gradients_work(False, "cuda", 64, with_r1=True)()
+    graph, found = captured(gradients_work(True, "cuda", 64, with_r1=True))
+    for _ in range(2):
+        for tensor in found:
+            tensor.fill_(float("nan"))
+        graph.replay()
+        assert apart(found, expected) < 1e-4
