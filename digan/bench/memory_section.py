@@ -83,7 +83,7 @@ def _dense_row(context: Context, precision: str, frames: int, how: str) -> Row:
     work = dense_gradients(config, precision, frames, how, torch.device("meta"))
     counted = peak_bytes(work)
     size = f"{config.resolution}x{config.resolution}"
-    row = Row("memory", f"T={frames} B=1 {size} +backward", how, precision, unit="frames")
+    row = Row("gradients", f"T={frames} B=1 {size} +backward", how, precision, unit="frames")
     row.items = frames
     row.note = f"counted {counted / 1e6:,.0f} MB"
     if context.device.type == "cpu" and frames != FRAMES[0]:
@@ -103,7 +103,7 @@ def _training_row(context: Context, precision: str, samples: int, how: str) -> R
         peaks[phase] = peak_bytes(partial(work.run, phase, samples))
         work.clear()
     size = f"{config.resolution}x{config.resolution}"
-    row = Row("memory", f"pass of {samples} pairs {size}", how, precision)
+    row = Row("gradients", f"pass of {samples} pairs {size}", how, precision)
     each = ", ".join(f"{phase} {peak / 1e6:,.0f}" for phase, peak in peaks.items())
     row.note = f"counted, MB: {each}"
     return row

@@ -30,7 +30,7 @@ MODULES = {
     "showcase": "digan.bench.showcase_section",
     "training": "digan.bench.training_section",
     "loader": "digan.bench.loader_section",
-    "memory": "digan.bench.memory_section",
+    "gradients": "digan.bench.memory_section",
 }
 
 
