@@ -5,8 +5,8 @@ the frames. `loss_over_time` is for losses that are sums over frames, whose own 
 large: a chunk's frames, and all that the loss makes of them, live while that chunk is worked on.
 
 The unit of recomputation is a piece of frames and not a block. Beside its inputs a piece keeps
-nothing, where blocks would keep their borders for all frames, two fifths of all activations; the
-arithmetic is the same, one forward pass more (docs/performance.md has the calculation).
+nothing, where blocks would keep their borders, and one block's activations, for all frames: four
+fifths of everything. The arithmetic is the same, one forward pass more (docs/performance.md).
 """
 
 from __future__ import annotations

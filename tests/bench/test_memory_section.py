@@ -15,7 +15,8 @@ from digan.bench.cases import Context, Options
 def rows(monkeypatch, tmp_path):
     """Of a tiny generator, for clips of 4 and 12 frames."""
     monkeypatch.setattr(memory_section, "FRAMES", (4, 12))
-    monkeypatch.setattr(memory_section, "SAMPLES", (4, 8))
+    monkeypatch.setattr(memory_section, "HOW", ("kept", "recomputed"))
+    monkeypatch.setattr(memory_section, "SAMPLES", (4,))
     # Pieces of a GPU hold more than a tiny clip.
     monkeypatch.setattr("digan.nn.pieces._GPU_KEPT_BYTES", 64 * 64 * 4)
     monkeypatch.setattr("digan.nn.pieces._SHARING_FRAMES", 1)
@@ -37,15 +38,16 @@ def test_rows(rows):
         for how in memory_section.HOW
     }
     assert counted(dense[12, "kept"]) > 1.8 * counted(dense[4, "kept"])
-    for how in ("recomputed", "chunks"):
-        assert counted(dense[12, how]) < 1.4 * counted(dense[4, how])
-        assert counted(dense[12, how]) < counted(dense[12, "kept"])
+    assert counted(dense[12, "recomputed"]) < 1.4 * counted(dense[4, "recomputed"])
+    assert counted(dense[12, "recomputed"]) < counted(dense[12, "kept"])
     for (frames, how), row in dense.items():
         assert (row.peak is not None) == (frames == 4), how
         assert bool(row.samples) == (frames == 4)
-    phases = [rows["pass of 8 pairs 64x64", how].note for how in ("kept", "recomputed")]
+    phases = [rows["pass of 4 pairs 64x64", how].note for how in ("kept", "recomputed")]
     numbers = [
         [int(n.replace(",", "")) for n in re.findall(r" ([\d,]+)(?:,|$)", p)] for p in phases
     ]
-    assert all(again < kept for kept, again in zip(*numbers, strict=True)), phases
-    assert len(numbers[0]) == 3
+    (g, d, r1), again = numbers
+    assert again[0] < g / 2, phases
+    assert again[1] <= d, phases  # the fakes, made without gradients, hold the most
+    assert again[2] < r1 / 2, phases
