@@ -25,6 +25,8 @@ from digan.training.batch_size import (
 )
 from digan.training.distributed import World
 from digan.training.live_memory import LiveBytes, PhaseWork, peak_bytes
+from digan.training.loop import train
+from tests.tiny_runs import tiny_config
 from tests.training.stages import real_batch, stage_config, stage_trainer
 
 CPU = torch.device("cpu")
@@ -312,6 +314,19 @@ def test_another_number_may_continue_where_groups_are_whole():
     first, second = stage_trainer(batch_gpu=4), stage_trainer(batch_gpu=8)
     then, now = checkpoint.surroundings(first), checkpoint.surroundings(second)
     assert {k for k in then if then[k] != now[k]} == {"batch_gpu"}
+
+
+def test_a_run_says_what_it_found(store, few_samples, tmp_path):
+    """From the first line to a continuation that keeps the number."""
+    config = tiny_config(batch=8, batch_gpu="auto", kimg=0.008, tick=0.008, snap=0.008)
+    first = train(config, store, tmp_path, device="cpu", progress=False)
+    assert "batch-gpu auto: 8 of 8 samples a pass: needs" in (first.run / "log.txt").read_text()
+    assert "batch_gpu: 8\n" in (first.run / "config.yaml").read_text()
+    config = replace(config, kimg=0.016, recompute=True)
+    train(config, store, tmp_path, resume=str(first.run), device="cpu", progress=False)
+    said = (first.run / "log.txt").read_text()
+    assert "batch-gpu auto: continues with 8 samples a pass" in said
+    assert "not bit-identical to an unbroken run: recompute False -> True" in said
 
 
 # ---------------------------------------------------------------- on a GPU
