@@ -30,6 +30,7 @@ MODULES = {
     "showcase": "digan.bench.showcase_section",
     "training": "digan.bench.training_section",
     "loader": "digan.bench.loader_section",
+    "gradients": "digan.bench.memory_section",
 }
 
 
@@ -128,6 +129,7 @@ def time_section(job: Job) -> dict[str, Any]:
                     note=case.notes.get((provider, precision), ""),
                 )
             )
+    rows += getattr(module, "rows", lambda _: [])(context)  # of a section that times nothing
     return {
         "rows": [asdict(row) for row in rows],
         "ceilings": ceilings_to_dict(ceilings),

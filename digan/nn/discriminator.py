@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from digan.config import DiscriminatorConfig
 from digan.nn.layers import Convolution, FullyConnected
 from digan.nn.mapping import Mapping
+from digan.nn.recompute import recomputed, slice_size
 from digan.ops import Impl
 
 _HALF = math.sqrt(0.5)
@@ -90,6 +91,9 @@ class Discriminator(nn.Module):
         dtype: arithmetic, None for the parameters' own. float16 is that of the blocks above
             8x8, bfloat16 that of the backward pass through the 3x3 convolutions of all blocks;
             the rest is always in the parameters' dtype.
+        recompute: whether gradients of every order make activations again, some images at a
+            time, instead of keeping them (`digan.nn.recompute`): one forward pass more, and
+            memory that does not grow with N.
     """
 
     def __init__(
@@ -99,8 +103,10 @@ class Discriminator(nn.Module):
         *,
         impl: Impl | None = None,
         dtype: torch.dtype | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         # bfloat16's 8 bits flip the signs of pre-activations, and with them the slopes by which
         # gradients pass; in the products of the backward pass they merely round. So the forward
         # pass keeps full precision there (docs/performance.md has the figures).
@@ -132,15 +138,25 @@ class Discriminator(nn.Module):
             raise ValueError(f"x must be [N, {wanted}], got {list(x.shape)}")
         if self.mapping is None and label is not None:
             raise ValueError("label must be None for an unconditional network")
+        x = self._recomputed(x) if self.recompute else self._trunk(x)
+        code = None if self.mapping is None else self.mapping(None, label)
+        logits: Tensor = self.epilogue(x, code)
+        return logits
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        """All blocks, [N, C, 4, 4]: every image by itself."""
         full = self.epilogue.out.weight.dtype
         x = x.to(self.compute_dtype or full).contiguous(memory_format=torch.channels_last)
         x = self.from_rgb(x)
         for block in self.blocks[:-1]:
             x = block(x)
-        x = self.blocks[-1](x.to(full))
-        code = None if self.mapping is None else self.mapping(None, label)
-        logits: Tensor = self.epilogue(x, code)
-        return logits
+        out: Tensor = self.blocks[-1](x.to(full))
+        return out
+
+    def _recomputed(self, x: Tensor) -> Tensor:
+        parameters = [*self.from_rgb.parameters(), *self.blocks.parameters()]
+        slices = x.split(slice_size(x.shape[-2] * x.shape[-1]))
+        return torch.cat([recomputed(self._trunk, [part], parameters) for part in slices])
 
 
 def pair_input(frames: Tensor, dt: Tensor) -> Tensor:
@@ -163,11 +179,13 @@ class PairDiscriminator(nn.Module):
         *,
         impl: Impl | None = None,
         dtype: torch.dtype | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
-        self.video = Discriminator(7, config, impl=impl, dtype=dtype)
-        self.image = Discriminator(3, config, impl=impl, dtype=dtype)
+        more: Any = {"impl": impl, "dtype": dtype, "recompute": recompute}
+        self.video = Discriminator(7, config, **more)
+        self.image = Discriminator(3, config, **more)
 
     def judge_images(self, frames: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits [2B] of frames [B, 2, 3, H, W], in the order (b t)."""

@@ -26,6 +26,7 @@ from digan.files import writable_folder, write_text
 from digan.metrics import MetricResult, Random3dResult
 from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
 from digan.training import checkpoint, runs
+from digan.training.batch_size import settle_batch_gpu
 from digan.training.log import RunLog, duration
 from digan.training.measuring import SnapshotMetrics
 from digan.training.samples import Random3dMetric, SampleWriter
@@ -94,7 +95,7 @@ def describe(config: TrainConfig, store: Store, pairs: ClipPairs) -> list[str]:
     ]
     if store.splits:
         lines.append(f"data: split {config.split} of {', '.join(store.splits)}")
-    part, group = config.batch_gpu or config.batch, config.discriminator.group_size
+    part, group = config.part, config.discriminator.group_size
     if part < min(group, config.batch):
         lines.append(
             f"micro-batches of {part}: the minibatch statistic has groups of {part}, not "
@@ -148,6 +149,10 @@ def train(
     if run is not None:
         writable_folder(run)
     with _Environment(config):
+        if state is None:
+            config, settled = settle_batch_gpu(config, device=chosen, labels=pairs.labels)
+        else:
+            config, settled = checkpoint.continued_batch_gpu(state[1], config)
         trainer = Trainer(config, labels=pairs.labels if config.cond else None, device=chosen)
         # Two states and a few snapshots, of networks, average and two moments each.
         size = sum(
@@ -156,7 +161,7 @@ def train(
             for p in net.parameters()
         )
         writable_folder(outdir, need_bytes=12 * size + (100 << 20))
-        notes = describe(config, store, pairs)
+        notes = describe(config, store, pairs) + ([settled] if settled else [])
         if state is not None:
             said, values = state
             notes += [s for s in (said, checkpoint.restore(trainer, values)) if s]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +83,9 @@ class Trainer:
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.generator, impl=impl, dtype=compute)
-            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
+            how: Any = {"impl": impl, "dtype": compute, "recompute": config.recompute}
+            self.generator = Generator(config.generator, **how)
+            self.discriminator = PairDiscriminator(config.discriminator, **how)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
         self.average = copy.deepcopy(self.generator).eval()
@@ -103,7 +105,8 @@ class Trainer:
     def _own_parts(self) -> list[Tensor]:
         """Sample positions of this process's micro-batches."""
         batch = self.config.batch
-        count = batch // (self.config.batch_gpu or batch // self.world.size)
+        part = self.config.part if self.config.batch_gpu else batch // self.world.size
+        count = batch // part
         parts = split_batch(batch, count, self.config.discriminator.group_size)
         own = parts[self.world.rank :: self.world.size]
         return [torch.tensor(p, device=self.device) for p in own]
