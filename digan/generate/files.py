@@ -17,9 +17,10 @@ from digan.data.sinks import FrameSink, SheetFile, open_sink, tile_frames
 from digan.errors import DiganError
 from digan.execution import COMPUTE_DTYPES, choose_device, choose_impl
 from digan.files import writable_folder
-from digan.generate.cells import cell_frames, panels
+from digan.generate.cells import cell_frames, chunk_of, panels
+from digan.generate.encoding import EncoderThread
 from digan.generate.request import MOST_PIXELS, Request
-from digan.generate.stopping import Stopped, whole
+from digan.generate.stopping import Stopped
 from digan.generate.videos import Cell, Video, choose_cells
 from digan.nn import Generator
 from digan.nn.snapshot import NetworkInfo, load_network
@@ -95,13 +96,20 @@ def _render_group(
             sinks: list[FrameSink] = [
                 stack.enter_context(open_sink(path, request.fps, len(request.t))) for path in paths
             ]
+
+            def write(frame: NDArray[np.uint8]) -> None:
+                nonlocal done
+                for sink in sinks:
+                    sink.write(frame)
+                done += 1
+                bar.update()
+
+            encoder = EncoderThread(write)
+            # No file is closed while the thread writes, wherever a signal comes.
+            stack.callback(encoder.close)
+            stack.enter_context(encoder)
             for frames in _tiles(generator, group, request, columns):
-                for frame in frames:
-                    with whole():
-                        for sink in sinks:
-                            sink.write(frame)
-                        done += 1
-                        bar.update()
+                encoder.put(frames)
     except Stopped as stopped:
         kept = [str(path) for path in paths if path.exists()]
         if kept:
@@ -118,7 +126,8 @@ def _tiles(
     generator: Generator, group: Sequence[Cell], request: Request, columns: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Chunks [n, H, W, 3] of the group's cells side by side."""
-    streams = [cell_frames(generator, cell, request) for cell in group]
+    chunk = chunk_of(generator, len(group), request)
+    streams = [cell_frames(generator, cell, request, chunk) for cell in group]
     for pieces in zip(*streams, strict=True):
         if len(pieces) == 1:
             yield pieces[0]

@@ -65,6 +65,11 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def asked() -> bool:
+    """True within `whole` if a signal waits for its end."""
+    return _state.waiting is not None
+
+
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
     """What is within is finished first: a signal that comes meanwhile raises at the end.
