@@ -18,7 +18,7 @@ from digan.bench.machine import DTYPES
 from digan.config import PRESETS
 from digan.errors import DiganError
 
-SECTIONS = ("ops", "generator", "showcase", "training", "loader")
+SECTIONS = ("ops", "generator", "sampling", "showcase", "training", "loader")
 ALLOCATORS = ("default", "tuned")
 PROVIDERS = ("reference", "compiled", "fused", "original")
 
