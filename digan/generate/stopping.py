@@ -72,16 +72,18 @@ def asked() -> bool:
 
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
-    """What is within is finished first: a signal that comes meanwhile raises at the end.
+    """What is within is finished first: a signal that comes meanwhile raises at the outer end.
 
     Raises:
         Stopped: a signal came.
     """
-    _state.held = True
+    outer, _state.held = _state.held, True
     try:
         yield
     finally:
-        _state.held = False
+        _state.held = outer
+    if outer:
+        return
     number, _state.waiting = _state.waiting, None
     if number is not None:
         raise Stopped(number)

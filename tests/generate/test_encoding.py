@@ -12,13 +12,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from digan.data import sinks
 from digan.errors import DiganError
-from digan.generate import Request, Stopped, files, stoppable
+from digan.generate import Stopped, stoppable
 from digan.generate.encoding import EncoderThread
-from digan.generate.videos import Video
-from digan.grid import frame_times
-from tests.tiny_runs import tiny_network
 
 PATIENCE = 60.0  # seconds until a test that hangs fails
 
@@ -182,23 +178,3 @@ def test_closing_twice_or_before_it_began_is_nothing():
         pass
     encoder.close()
     assert is_over(encoder)
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_broken_array(tmp_path, monkeypatch):
-    """Through `render_files`, with the frames of the other formats kept."""
-    count = 0
-    write = sinks.NpzFile.write
-
-    def full(self: sinks.NpzFile, frame: np.ndarray) -> None:
-        nonlocal count
-        count += 1
-        if count == 5:
-            raise DiganError(f"{self.path} cannot be written: No space left on device")
-        write(self, frame)
-
-    monkeypatch.setattr(sinks.NpzFile, "write", full)
-    request = Request(frame_times(12, 5), 8.0, chunk=2, formats=("png", "npz"), outdir=tmp_path)
-    with pytest.raises(DiganError, match=r"npz cannot be written: No space left on device$"):
-        files.render_files(tiny_network(), [Video(0, 0, None, "one")], request, progress=False)
-    assert not (tmp_path / "one.npz").exists()
-    assert len(list((tmp_path / "one").iterdir())) == 5
