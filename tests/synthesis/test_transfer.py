@@ -6,6 +6,8 @@ written or handed out too early shows, and a replay writes over what the last on
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
 import weakref
 from collections.abc import Callable, Iterator
@@ -168,6 +170,116 @@ def test_a_runner_without_capture_calls_every_time():
         [i + 1, i + 1] for i in range(4)
     ]
     assert replay.LEAST_CHUNKS > 2  # one warms up, one is captured
+
+
+# ---------------------------------------------------------------- the calls of PyTorch's CUDA
+
+
+class Recorder:
+    """Stands for torch.cuda: notes what is done in which order, by the real signatures."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        self.now = "main"
+        recorder = self
+
+        class Stream:
+            def __init__(self, device: Any) -> None:
+                assert device == torch.device("cuda", 0)
+
+            def wait_stream(self, other: Any) -> None:
+                recorder.done.append(f"side waits for {other}")
+
+        class Event:
+            def __init__(self, **arguments: Any) -> None:
+                REAL_EVENT.bind(**arguments)
+
+            def record(self, stream: Any) -> None:
+                assert isinstance(stream, Stream)
+                recorder.done.append(f"record on {recorder.now}")
+
+            def synchronize(self) -> None:
+                recorder.done.append("wait")
+
+        @contextlib.contextmanager
+        def stream(given: Any) -> Iterator[None]:
+            assert isinstance(given, Stream)
+            recorder.now = "side"
+            yield
+            recorder.now = "main"
+
+        for name, stand_in in (("Stream", Stream), ("Event", Event), ("stream", stream)):
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: recorder.now)
+        empty, copy = torch.empty, Tensor.copy_
+
+        def pinned(*arguments: Any, pin_memory: bool, **more: Any) -> Tensor:
+            assert pin_memory
+            return empty(*arguments, **more)
+
+        def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+            recorder.done.append(f"copy on {recorder.now}{', at once' * (not non_blocking)}")
+            return copy(target, source)
+
+        monkeypatch.setattr(torch, "empty", pinned)
+        monkeypatch.setattr(Tensor, "copy_", copied)
+
+
+REAL_EVENT = inspect.signature(torch.cuda.Event.__new__).replace(
+    parameters=list(inspect.signature(torch.cuda.Event.__new__).parameters.values())[1:]
+)
+REAL_GRAPH = inspect.signature(torch.cuda.graph.__init__)
+
+
+def test_a_copy_waits_for_what_is_computed_and_nobody_for_the_copy(monkeypatch):
+    recorder = Recorder(monkeypatch)
+    copies = CudaCopies(torch.device("cuda", 0))
+    copy = copies.start(torch.tensor([1, 2], dtype=torch.uint8))
+    assert recorder.done == ["side waits for main", "copy on side", "record on side"]
+    assert copies.finish(copy).tolist() == [1, 2]
+    assert recorder.done[3:] == ["wait"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_leaves_the_current_stream_as_it_was(monkeypatch, fails):
+    """Also one that fails, after which PyTorch's own context may not."""
+    current = ["main"]
+
+    class Graph:
+        def replay(self) -> None:
+            current.append("replayed")
+
+    class Capturing:
+        def __init__(self, graph: Any, **arguments: Any) -> None:
+            REAL_GRAPH.bind(self, graph, **arguments)
+
+        def __enter__(self) -> None:
+            current[0] = "capturing"
+
+        def __exit__(self, *raised: object) -> None:
+            if raised[0] is None:
+                current[0] = "main"
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Capturing)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: current.__setitem__(0, stream))
+
+    def run() -> Tensor:
+        assert current[0] == "capturing"
+        if fails:
+            raise RuntimeError("not permitted")
+        return torch.ones(1)
+
+    if fails:
+        with pytest.raises(RuntimeError, match="not permitted"):
+            capture_graph(run)
+    else:
+        replayed, result = capture_graph(run)
+        replayed()
+        assert torch.equal(result, torch.ones(1))
+        assert current[1:] == ["replayed"]
+    assert current[0] == "main"
 
 
 # ---------------------------------------------------------------- on a GPU
