@@ -17,10 +17,12 @@ from digan.bench.generator_section import PATHS, make_network
 from digan.bench.machine import DTYPES
 from digan.bench.sampling_report import BYTES, COPY, ENCODING, NETWORK, OVERLAPPED, SERIAL
 from digan.data.sinks import open_sink
+from digan.generate import Request
+from digan.generate.cells import chunk_of
 from digan.generate.encoding import EncoderThread
 from digan.grid import SpaceTimeGrid, frame_times
 from digan.nn import VideoINR
-from digan.synthesis import chunk_frames, seed_codes, stream_frames, to_uint8
+from digan.synthesis import seed_codes, stream_frames, to_uint8
 from digan.synthesis.streaming import path_of
 from digan.synthesis.transfer import copies_for, to_host
 
@@ -63,10 +65,10 @@ class _Video:
 
     def __init__(self, context: Context, inr: VideoINR) -> None:
         self.inr, self.device = inr, context.device
-        frames, resolution = context.options.frames, inr.generator.config.resolution
+        frames = context.options.frames
         self.impl = path_of(inr.generator)
         self.t = frame_times(frames, frames).to(self.device)
-        self.chunk = min(frames, chunk_frames(1, resolution, self.device))
+        self.chunk = chunk_of(inr.generator, 1, Request(self.t, FPS))
         self.path = context.folder / "video.mp4"
         self._made: tuple[list[Tensor], list[Tensor]] | None = None
 

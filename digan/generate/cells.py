@@ -31,6 +31,8 @@ from digan.synthesis.marks import FILTERS, Frames
 
 # Frames of a video that share what is made once for them, see `digan.nn.pieces`.
 _SHARING_FRAMES = 8
+# A short video is cut in as many chunks, so that the first is encoded while the last is computed.
+_PARTS = 4
 
 
 def chunk_of(generator: Generator, places: int, request: Request) -> int:
@@ -42,7 +44,8 @@ def chunk_of(generator: Generator, places: int, request: Request) -> int:
     if request.chunk is not None:
         return request.chunk
     if device.type == "cpu":
-        return chunk_frames(1, side)
+        part = max(_SHARING_FRAMES, -(-len(request.t) // _PARTS))
+        return min(chunk_frames(1, side), part)
     return chunk_frames(places, side, device, least=min(_SHARING_FRAMES, chunk_frames(1, side)))
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from digan.data import sinks
 from digan.data.video import decode_frames
 from digan.errors import DiganError
 from digan.generate import Request, Stopped, files, stoppable
+from digan.generate.cells import chunk_of
 from digan.generate.videos import Video
 from digan.generate.writing import FilesAtOnce, encoders_for
 from digan.grid import frame_times
@@ -22,6 +25,7 @@ from digan.nn import Generator
 from tests.tiny_runs import tiny_network
 
 FRAMES = 12
+CUDA = torch.device("cuda")
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +137,24 @@ def test_a_signal_leaves_files_of_every_video_that_play(network, tmp_path, monke
         assert path.with_suffix(".npz").exists() == (count == FRAMES)
 
 
+def test_chunks_by_the_device(network):
+    """Short videos in four parts on a CPU; on a GPU places of a grid share its large chunks."""
+
+    def chunk(of: Any, frames: int, places: int = 1, density: int = 1) -> int:
+        return chunk_of(of, places, Request(frame_times(frames, 5), 8.0, density))
+
+    assert [chunk(network, n) for n in (1, 16, 128, 10_000)] == [8, 8, 32, 128]
+    assert chunk(network, 10_000, density=32) == 1
+    assert chunk_of(network, 1, Request(frame_times(9, 5), 8.0, chunk=5)) == 5
+    on_gpu = SimpleNamespace(config=network.config, w_avg=SimpleNamespace(device=CUDA))
+    assert [chunk(on_gpu, 10_000, places, 4) for places in (1, 4, 36)] == [128, 32, 8]
+    assert chunk(on_gpu, 10_000, 36, 64) == 1
+
+
 def test_how_many_by_the_device(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     assert encoders_for(torch.device("cpu"), 1) == 1
-    assert encoders_for(torch.device("cuda"), 128 * 128) == 8
-    assert encoders_for(torch.device("cuda"), 16384 * 16384) == 1
+    assert encoders_for(CUDA, 128 * 128) == 8
+    assert encoders_for(CUDA, 16384 * 16384) == 1
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert encoders_for(torch.device("cuda"), 128 * 128) == 1
+    assert encoders_for(CUDA, 128 * 128) == 1
