@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": MODEL | {"data", "synthesis", "files"},
     "training": FRAMES | {"execution", "files"},
     "generate": FRAMES | {"execution", "files", "ranges"},
-    "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
+    "bench": FRAMES | {"training", "execution", "files", "generate", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL | {"files"},

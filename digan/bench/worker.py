@@ -27,6 +27,7 @@ from digan.errors import DiganError
 MODULES = {
     "ops": "digan.bench.op_section",
     "generator": "digan.bench.generator_section",
+    "sampling": "digan.bench.sampling_section",
     "showcase": "digan.bench.showcase_section",
     "training": "digan.bench.training_section",
     "loader": "digan.bench.loader_section",

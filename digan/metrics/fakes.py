@@ -148,7 +148,9 @@ class NetworkFakes(Fakes):
             own = seeds[start : start + batch]
             chosen = None if labels is None else labels[start : start + batch]
             inr = write_videos(self.generator, own, labels=chosen)
-            chunk = chunk_frames(len(own), self.info.generator.resolution)
+            chunk = chunk_frames(
+                len(own), self.info.generator.resolution, self.generator.w_avg.device
+            )
             pieces = []
             for piece in torch.split(t, chunk):
                 pieces.append(to_levels(inr.render(SpaceTimeGrid(piece)), rounding).cpu())

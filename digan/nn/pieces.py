@@ -4,6 +4,12 @@ All layers are pointwise and nearest upsampling is nested, so rows [r, r+n) of t
 and the rows above them on every finer grid need nothing else. Pieces bound the memory whatever
 the number of frames and pixels, and on a CPU a piece's activations stay in cache from layer to
 layer.
+
+Videos are the outermost order, so that one video's matrices (5.4 MB in bfloat16 at 128x128)
+serve all of its pieces before the next one's are read: they stay in a GPU's L2 cache (50 MB of an
+H200) and a CPU's last level. Where a GPU's piece holds several short videos, a launch goes through
+them one after the other too, and at most a few matrices of one layer, 0.5 MB each, are in use at
+a time.
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ import torch
 from torch import Tensor
 
 # Bytes of one channel of a piece. On a CPU the 256 channels of a layer then take 16 MB, half of
-# a small last-level cache; a GPU wants enough work to fill it.
+# a small last-level cache. A GPU wants enough work to fill it: 128 frames of 128x128 in bfloat16,
+# whose layers of 256 channels then take 1.1 GB, with two of them alive at a time.
 _CPU_BYTES = 1 << 16
 _GPU_BYTES = 1 << 22
 # With all activations of a piece held, 16 frames of 128x128 in float32: 1.4 GB.
