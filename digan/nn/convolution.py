@@ -28,9 +28,10 @@ def convolve(
     input's gradient are not. So that one gradient is taken on plain copies.
 
     Both are differentiated by what they are, products that are linear in either operand, and not
-    by PyTorch's double backward. That one makes a weight's gradient by a convolution whose kernel
-    is as large as the image, for which oneDNN gives wrong numbers in bfloat16 on CPUs with AMX
-    (PyTorch 2.13, relative error 1).
+    by PyTorch's double backward, as is every convolution on a GPU. PyTorch makes the weight's
+    gradient of R1 by a convolution whose kernel is as large as the image: cuDNN has no fast
+    algorithm for that, and oneDNN gives wrong numbers in bfloat16 on CPUs with AMX (PyTorch 2.13,
+    relative error 1).
     """
     plain = (
         stride > 1
@@ -39,7 +40,7 @@ def convolve(
         and weight.requires_grad
         and backward_dtype is None
     )
-    if plain or backward_dtype not in (None, x.dtype):
+    if plain or x.device.type != "cpu" or backward_dtype not in (None, x.dtype):
         how = _How(stride, padding, backward_dtype or x.dtype, plain)
         out: Tensor = _Convolution.apply(x, weight, how, x.dtype)  # type: ignore[no-untyped-call]
         return out

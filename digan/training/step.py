@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,12 @@ from torch import Tensor, nn
 from digan.config import TrainConfig
 from digan.execution import COMPUTE_DTYPES, choose_impl
 from digan.nn import Generator, PairDiscriminator
+from digan.nn.prepared import PreparedWeights
 from digan.training.augment import AugmentDraws
 from digan.training.distributed import World, split_batch
 from digan.training.draws import FakeDraws, sample_fakes
+from digan.training.graphs import EagerPhases, Phases
+from digan.training.inputs import Inputs, moved
 from digan.training.losses import (
     RealPairs,
     discriminator_fake_loss,
@@ -35,10 +40,27 @@ def lazy_adam(
     """Adam with betas (0, beta2), corrected for lazy regularisation every `interval` steps.
 
     PyTorch's fused form: one pass over parameters, gradients and moments in place of a dozen.
+    On a GPU it may be captured in a CUDA graph.
     """
     ratio = interval / (interval + 1)
     betas = (0.0, beta2**ratio)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True)
+    return torch.optim.Adam(
+        parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True, capturable=_on_gpu(parameters)
+    )
+
+
+def _on_gpu(parameters: list[nn.Parameter]) -> bool:
+    return parameters[0].device.type == "cuda"
+
+
+def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads an optimiser's state of a run on any device.
+
+    The settings in it are the same but for one, which is the device's.
+    """
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["capturable"] = _on_gpu(group["params"])
 
 
 def ema_decay(seen: int, batch: int, ema_kimg: float, rampup: float | None) -> float:
@@ -99,6 +121,9 @@ class Trainer:
         )
         self.statistics = Statistics()
         self.parts = self._own_parts()
+        self.phases: Phases = EagerPhases()
+        # `step` as the phases read it: a CUDA graph would keep a Python number forever.
+        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def _own_parts(self) -> list[Tensor]:
         """Sample positions of this process's micro-batches."""
@@ -119,27 +144,45 @@ class Trainer:
         Args:
             frames: uint8 [B, 2, 3, H, W]. dt: [B]. label: classes [B], or None.
         """
-        config, indices = self.config, range(self.seen, self.seen + self.config.batch)
-        self.train_generator(self._fakes("G", indices))
-        fakes = self._fakes("D", indices)
-        real = self._reals(frames, dt, label, "D/real", indices)
-        self.train_discriminator(fakes, real)
-        if self.step % config.d_reg_interval == 0:
-            augment = self._augment("R1", indices)
-            self.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, augment))
+        self.advance(self.prepare(frames, dt, label, self.seen))
+
+    def prepare(self, frames: Tensor, dt: Tensor, label: Tensor | None, seen: int) -> Inputs:
+        """All that the iteration after `seen` samples reads, on the networks' device.
+
+        It depends on nothing that training changes, so it may be made ahead.
+        """
+        config, indices = self.config, range(seen, seen + self.config.batch)
+        regularize = seen // config.batch % config.d_reg_interval == 0
+        return Inputs(
+            seen=seen,
+            g=self._fakes("G", indices),
+            d=self._fakes("D", indices),
+            real=self._reals(frames, dt, label, "D/real", indices),
+            regularize=regularize,
+            again=self._augment("R1", indices) if regularize else None,
+        )
+
+    def advance(self, inputs: Inputs) -> None:
+        """One iteration on inputs of `prepare`. On a GPU it launches and does not wait."""
+        assert inputs.seen == self.seen
+        inputs = self.phases.load(inputs)
+        self._step.fill_(self.step)
+        self.phases.run("G", partial(self.train_generator, inputs.g))
+        self.phases.run("D", partial(self.train_discriminator, inputs.d, inputs.real))
+        if inputs.regularize:
+            self.phases.run("R1", partial(self.regularize_discriminator, inputs.penalized))
         self.update_average()
-        self.seen += config.batch
+        self.seen += self.config.batch
 
     def _augment(self, stream: str, indices: range) -> AugmentDraws | None:
         if not self.config.augment:
             return None
-        size = self.config.generator.resolution
-        return AugmentDraws.sample(
-            self.config.seed, f"{stream}/augment", indices, size, self.device
-        )
+        size, cpu = self.config.generator.resolution, torch.device("cpu")
+        draws = AugmentDraws.sample(self.config.seed, f"{stream}/augment", indices, size, cpu)
+        return moved(draws, self.device)
 
     def _fakes(self, phase: str, indices: range) -> FakeDraws:
-        return sample_fakes(
+        draws = sample_fakes(
             self.config.seed,
             phase,
             indices,
@@ -147,17 +190,20 @@ class Trainer:
             size=self.config.generator.resolution,
             labels=self.labels,
             augment=self.config.augment,
-            device=self.device,
+            device=torch.device("cpu"),
         )
+        return moved(draws, self.device)
 
     def _reals(
         self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: range
     ) -> RealPairs:
         dtype = self.generator.w_avg.dtype
+        label = label if self.config.cond else None
+        pairs = moved(RealPairs(frames, dt, label, None), self.device)
         return RealPairs(
-            frames.to(self.device).to(dtype) / 127.5 - 1,
-            dt.to(self.device, dtype),
-            label.to(self.device) if self.config.cond and label is not None else None,
+            pairs.frames.to(dtype) / 127.5 - 1,
+            pairs.dt.to(dtype),
+            pairs.label,
             self._augment(stream, indices),
         )
 
@@ -232,15 +278,19 @@ class Trainer:
         for parameter in parameters:
             parameter.grad = None
         network.requires_grad_(True)
-        for loss in losses:
-            for part in self.parts:
-                torch.autograd.backward(loss(part))
-        network.requires_grad_(False)
+        try:
+            with PreparedWeights(self.discriminator) as weights:
+                for loss in losses:
+                    for part in self.parts:
+                        torch.autograd.backward(loss(part))
+                        weights.gather()
+        finally:
+            network.requires_grad_(False)
         for parameter in parameters:  # R1 does not reach biases; their Adam moments move on
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.world.sum_(p.grad for p in parameters if p.grad is not None)
-        norm = guard.check(self.step)
+        norm = guard.check(self._step)
         optimizer.step()
         return norm
 
