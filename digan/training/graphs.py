@@ -60,10 +60,13 @@ class GraphedPhases:
 
     Args:
         capture: records. say: told why, if something cannot be captured.
+        warm_ups: calls of a phase before it is captured.
     """
 
-    def __init__(self, capture: Capture, say: Callable[[str], None]) -> None:
-        self.capture, self.say = capture, say
+    def __init__(
+        self, capture: Capture, say: Callable[[str], None], warm_ups: int = WARM_UPS
+    ) -> None:
+        self.capture, self.say, self.warm_ups = capture, say, warm_ups
         self.inputs = StaticInputs()
         self.calls: dict[str, int] = {}
         self.graphs: dict[str, Work] = {}
@@ -78,7 +81,7 @@ class GraphedPhases:
         graph = self.graphs.get(name)
         if graph is None and not self.gave_up:
             count = self.calls[name] = self.calls.get(name, 0) + 1
-            if count <= WARM_UPS:
+            if count <= self.warm_ups:
                 self.capture.warm_up(work)
                 return
             graph = self._record(name, work)

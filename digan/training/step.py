@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from digan.config import TrainConfig
-from digan.execution import COMPUTE_DTYPES, choose_impl
+from digan.execution import COMPUTE_DTYPES, choose_impl, discriminator_dtype
 from digan.nn import Generator, PairDiscriminator
 from digan.nn.prepared import PreparedWeights
 from digan.training.augment import AugmentDraws
@@ -32,6 +32,11 @@ from digan.training.losses import (
     r1_penalty,
 )
 from digan.training.statistics import GradientGuard, Statistics
+
+
+# Factor of losses whose gradients pass through float16, a power of two. Gradients by activations
+# are of the order of 1e-5, where float16 has few bits left, and reach 65504 as rarely with it.
+FP16_SCALE = 1024.0
 
 
 def lazy_adam(
@@ -83,6 +88,7 @@ class Trainer:
         world: the processes of the run.
         device: of everything.
         dtype: of the parameters; float64 in tests.
+        compiler: backend of torch.compile, if the configuration asks for that.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Trainer:
         world: World | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        compiler: str = "inductor",
     ) -> None:
         self.config = config
         self.labels = labels if config.cond else None
@@ -101,13 +108,19 @@ class Trainer:
         self.seen = 0
         impl = choose_impl(config.kernels, self.device)
         compute = COMPUTE_DTYPES[config.precision]
+        judging = discriminator_dtype(config.precision, self.device)
+        self.scale = FP16_SCALE if judging == torch.float16 else 1.0
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.generator = Generator(config.generator, impl=impl, dtype=compute)
-            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
+            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=judging)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
+        # What judges in the phases of first order. PyTorch compiles no double backward: R1 is eager.
+        self.judge: PairDiscriminator = self.discriminator
+        if config.compile:
+            self.judge = torch.compile(self.discriminator, backend=compiler)  # type: ignore[assignment]
         self.average = copy.deepcopy(self.generator).eval()
         self.g_optimizer = lazy_adam(
             list(self.generator.parameters()), config.lr, config.beta2, config.g_reg_interval
@@ -213,7 +226,7 @@ class Trainer:
 
         def loss(part: Tensor) -> Tensor:
             value, logits, w = generator_loss(
-                self.generator, self.discriminator, draws.take(part), batch
+                self.generator, self.judge, draws.take(part), batch
             )
             codes.append(w)
             self.statistics.add("G/loss", value * (batch / len(part)))
@@ -231,7 +244,7 @@ class Trainer:
 
         def fake_loss(part: Tensor) -> Tensor:
             value, logits, w = discriminator_fake_loss(
-                self.generator, self.discriminator, draws.take(part), batch
+                self.generator, self.judge, draws.take(part), batch
             )
             codes.append(w)
             self.statistics.add("D/fake_loss", value * (batch / len(part)))
@@ -240,7 +253,7 @@ class Trainer:
             return value
 
         def real_loss(part: Tensor) -> Tensor:
-            value, logits = discriminator_real_loss(self.discriminator, real.take(part), batch)
+            value, logits = discriminator_real_loss(self.judge, real.take(part), batch)
             self.statistics.add("D/real_loss", value * (batch / len(part)))
             self.statistics.add("D/real_video_logit", logits.video)
             self.statistics.add("D/real_image_logit", logits.image)
@@ -257,8 +270,9 @@ class Trainer:
 
         def loss(part: Tensor) -> Tensor:
             penalty, video, image = r1_penalty(
-                self.discriminator, real.take(part), self.config.gamma, self.config.batch
-            )
+                self.discriminator, real.take(part), self.config.gamma, self.config.batch,
+                self.scale,
+            )  # fmt: skip
             self.statistics.add("D/r1_video", video)
             self.statistics.add("D/r1_image", image)
             return penalty * self.config.d_reg_interval
@@ -282,13 +296,15 @@ class Trainer:
             with PreparedWeights(self.discriminator) as weights:
                 for loss in losses:
                     for part in self.parts:
-                        torch.autograd.backward(loss(part))
+                        torch.autograd.backward(loss(part) * self.scale)
                         weights.gather()
         finally:
             network.requires_grad_(False)
         for parameter in parameters:  # R1 does not reach biases; their Adam moments move on
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        if self.scale != 1:
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / self.scale)
         self.world.sum_(p.grad for p in parameters if p.grad is not None)
         norm = guard.check(self._step)
         optimizer.step()
