@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from digan.data.datasets import PairBatch
+from digan.errors import DiganError
 from digan.training.augment import AugmentDraws
 from digan.training.draws import FakeDraws
 from digan.training.losses import RealPairs
@@ -45,7 +46,8 @@ class Inputs:
 def each_tensor(value: T, change: Callable[[str, Tensor], Tensor], name: str = "") -> T:
     """A tree of dataclasses with every tensor replaced by `change(its dotted name, it)`."""
     if isinstance(value, Tensor):
-        return change(name, value)
+        changed: Any = change(name, value)
+        return changed  # type: ignore[no-any-return]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     fields: dict[str, Any] = {
@@ -111,16 +113,17 @@ class Prefetcher:
         self.batches, self.prepare, self.seen, self.size = batches, prepare, seen, size
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.next: Inputs | None = None
+        self.error: DiganError | None = None
 
     def fetch(self) -> None:
-        """Starts to make the next inputs; nothing happens behind the last batch.
-
-        Raises:
-            DiganError: what the loader has to say of the store.
-        """
-        if self.next is not None:
+        """Starts to make the next inputs; nothing happens behind the last batch."""
+        if self.next is not None or self.error is not None:
             return
-        batch = next(self.batches, None)
+        try:
+            batch = next(self.batches, None)
+        except DiganError as error:  # of inputs that are not wanted yet
+            self.error = error
+            return
         if batch is None:
             return
         if self.stream is None:
@@ -135,8 +138,11 @@ class Prefetcher:
 
         Raises:
             StopIteration: there are no more batches.
+            DiganError: what the loader has to say of the store.
         """
         self.fetch()
+        if self.error is not None:
+            raise self.error
         inputs, self.next = self.next, None
         if inputs is None:
             raise StopIteration

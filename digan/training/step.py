@@ -33,7 +33,6 @@ from digan.training.losses import (
 )
 from digan.training.statistics import GradientGuard, Statistics
 
-
 # Factor of losses whose gradients pass through float16, a power of two. Gradients by activations
 # are of the order of 1e-5, where float16 has few bits left, and reach 65504 as rarely with it.
 FP16_SCALE = 1024.0
@@ -117,10 +116,11 @@ class Trainer:
             self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=judging)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
-        # What judges in the phases of first order. PyTorch compiles no double backward: R1 is eager.
+        # What judges in G and D; R1 stays eager, for PyTorch compiles no double backward.
         self.judge: PairDiscriminator = self.discriminator
         if config.compile:
-            self.judge = torch.compile(self.discriminator, backend=compiler)  # type: ignore[assignment]
+            compiled: Any = torch.compile(self.discriminator, backend=compiler)
+            self.judge = compiled
         self.average = copy.deepcopy(self.generator).eval()
         self.g_optimizer = lazy_adam(
             list(self.generator.parameters()), config.lr, config.beta2, config.g_reg_interval
@@ -225,9 +225,7 @@ class Trainer:
         batch, codes = self.config.batch, []
 
         def loss(part: Tensor) -> Tensor:
-            value, logits, w = generator_loss(
-                self.generator, self.judge, draws.take(part), batch
-            )
+            value, logits, w = generator_loss(self.generator, self.judge, draws.take(part), batch)
             codes.append(w)
             self.statistics.add("G/loss", value * (batch / len(part)))
             self.statistics.add("G/video_logit", logits.video)

@@ -245,17 +245,16 @@ def dataless(**changes: Any) -> tuple[Trainer, list[Inputs]]:
     trainer.g_optimizer = Step(trainer.g_optimizer)  # type: ignore[assignment]
     trainer.d_optimizer = Step(trainer.d_optimizer)  # type: ignore[assignment]
     size = config.batch
-    return trainer, [trainer.prepare(*real_batch(size), i * size) for i in range(3)]
+    return trainer, [trainer.prepare(*real_batch(size), i * size) for i in range(2)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("batch_gpu", [None, 2])
+@pytest.mark.parametrize(("precision", "batch_gpu"), [("fp32", None), ("bf16", 2)])
 def test_no_iteration_asks_the_device_for_anything(precision, batch_gpu):
     trainer, inputs = dataless(precision=precision, batch_gpu=batch_gpu)
     with Places() as places:
         for each in inputs:
             trainer.advance(each)
-    assert [each.regularize for each in inputs] == [True, False, True]
+    assert [each.regularize for each in inputs] == [True, False]
     assert places.seen.keys() == {"meta"}, places.seen
 
 

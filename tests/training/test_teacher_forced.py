@@ -1,4 +1,4 @@
-"""float32 and bf16 iterations against a float64 run, phase by phase, at ten states of it.
+"""Tuned iterations against a plain float64 run, phase by phase, at ten states of it.
 
 Free runs are no measure: rounding alone parts them (see `tests.training.teacher`).
 """
@@ -9,6 +9,7 @@ import math
 from statistics import median
 
 import pytest
+import torch
 
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
 from tests.training.teacher import (
@@ -62,6 +63,13 @@ def test_the_states_are_ten_and_have_every_phase(states):
     assert {p: phases.count(p) for p in set(phases)} == {"G": 10, "D": 10, "R1": 4}
     losses = [v for state in states for p in state.truth.values() for v in p.losses.values()]
     assert all(math.isfinite(value) and value != 0 for value in losses)
+
+
+def test_float64(states):
+    """The tuned path is the plain path: weights prepared once, sums of parts, kernels' orders."""
+    found = deviations_by_phase(witness(CONFIG, torch.float64), states)
+    assert max(d.error for of in found.values() for d in of) < 1e-10, worst(found)
+    assert max(d.loss for of in found.values() for d in of) < 1e-10, worst(found)
 
 
 @pytest.mark.parametrize("kernels", ["auto", "reference"])
