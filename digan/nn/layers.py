@@ -174,8 +174,12 @@ class Convolution(nn.Module):
 
     def prepare(self) -> Tensor:
         """The weight as the products read it: scaled, in `dtype`, channels-last."""
-        weight = (self.weight * self.weight_gain).to(self.dtype or self.weight.dtype)
-        return weight.contiguous(memory_format=torch.channels_last)
+        dtype, layout = self.dtype or self.weight.dtype, torch.channels_last
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            scaled = (self.weight * self.weight_gain).to(dtype)
+            return scaled.contiguous(memory_format=layout)
+        out = torch.empty_like(self.weight, dtype=dtype, memory_format=layout)
+        return torch.mul(self.weight.detach(), self.weight_gain, out=out)  # one pass
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:  # [N, I, H, W]
         """Applies the layer; `gain` multiplies its output, and its clamp."""
