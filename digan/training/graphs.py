@@ -93,7 +93,7 @@ class GraphedPhases:
     def _record(self, name: str, work: Work) -> Work | None:
         try:
             graph = self.capture.record(work)
-        except RuntimeError as error:  # also of CUDA, and of memory that does not suffice
+        except RuntimeError as error:  # also of CUDA, also for want of memory
             self.gave_up = True
             reason = " ".join(str(error).split())[:200]
             self.say(
