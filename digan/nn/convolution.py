@@ -67,6 +67,24 @@ class _How:
         return found
 
 
+def _wanted(ctx: Any) -> list[bool]:
+    """Which of the first two inputs' gradients this backward pass asks for.
+
+    R1 first differentiates by pictures alone. That the weights could have a gradient is no reason
+    to compute one, which autograd's own `needs_input_grad` would have it.
+    """
+    return [ctx.needs_input_grad[i] and _will_run(ctx.next_functions[i][0]) for i in (0, 1)]
+
+
+def _will_run(node: Any) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf by which autograd.grad differentiates
+        return True
+
+
 # Three products, each linear in two operands, whose gradients are the other two.
 
 
@@ -85,7 +103,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        by_x, by_weight = ctx.needs_input_grad[:2]
+        by_x, by_weight = _wanted(ctx)
         return (
             _ByInput.apply(grad, weight, x, ctx.how) if by_x else None,  # type: ignore[no-untyped-call]
             _ByWeight.apply(grad, x, weight, ctx.how) if by_weight else None,  # type: ignore[no-untyped-call]
@@ -106,7 +124,7 @@ class _ByInput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         grad, weight = ctx.saved_tensors
-        by_grad, by_weight = ctx.needs_input_grad[:2]
+        by_grad, by_weight = _wanted(ctx)
         return (
             _Convolution.apply(v, weight, ctx.how, ctx.how.dtype) if by_grad else None,  # type: ignore[no-untyped-call]
             _ByWeight.apply(grad, v, weight, ctx.how) if by_weight else None,  # type: ignore[no-untyped-call]
@@ -128,7 +146,7 @@ class _ByWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         grad, x = ctx.saved_tensors
-        by_grad, by_x = ctx.needs_input_grad[:2]
+        by_grad, by_x = _wanted(ctx)
         return (
             _Convolution.apply(x, v, ctx.how, ctx.how.dtype) if by_grad else None,  # type: ignore[no-untyped-call]
             _ByInput.apply(grad, v, x, ctx.how) if by_x else None,  # type: ignore[no-untyped-call]
