@@ -16,6 +16,7 @@ from digan.errors import DiganError
 Precision = Literal["fp32", "bf16", "fp16"]
 Preset = Literal["official", "fast", "tiny"]
 Kernels = Literal["auto", "fused", "reference"]
+Switch = Literal["auto", "on", "off"]
 T = TypeVar("T")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 MOST_SIZE = 1 << 16
@@ -152,6 +153,10 @@ class TrainConfig:
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
+    cuda_graphs: Switch = "auto"
+    """Phases of an iteration as CUDA graphs: where they can be, always (or an error), never."""
+    compile: bool = False
+    """torch.compile for the discriminators, except in R1; pays on a GPU if at all."""
     mirror: bool = True
     """Flip clips horizontally with probability 1/2."""
     augment: bool = True

@@ -25,14 +25,17 @@ class ResidualBlock(nn.Module):
         resolution: int,
         config: DiscriminatorConfig,
         impl: Impl | None,
+        dtype: torch.dtype | None,
         backward_dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         width, out = config.channels(resolution), config.channels(resolution // 2)
-        more: Any = {"clamp": config.clamp, "backward_dtype": backward_dtype}
+        more: Any = {"clamp": config.clamp, "dtype": dtype, "backward_dtype": backward_dtype}
         self.conv0 = Convolution(width, width, 3, impl, **more)
         self.conv1 = Convolution(width, out, 3, impl, down=True, **more)
-        self.skip = Convolution(width, out, 1, impl, activation="linear", bias=False, down=True)
+        self.skip = Convolution(
+            width, out, 1, impl, activation="linear", bias=False, down=True, dtype=dtype
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Halves the resolution."""
@@ -114,10 +117,12 @@ class Discriminator(nn.Module):
         backward_dtype = dtype if dtype == torch.bfloat16 else None
         self.input_shape = (channels, config.resolution, config.resolution)
         first = config.channels(config.resolution)
-        self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp)
+        narrow = self.compute_dtype
+        self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp, dtype=narrow)
         resolutions = [config.resolution >> i for i in range((config.resolution // 8).bit_length())]
         self.blocks = nn.ModuleList(
-            ResidualBlock(r, config, impl, backward_dtype) for r in resolutions
+            ResidualBlock(r, config, impl, narrow if r > 8 else None, backward_dtype)
+            for r in resolutions
         )
         width = config.channels(4)
         self.mapping = (
@@ -154,9 +159,12 @@ class Discriminator(nn.Module):
         return out
 
     def _recomputed(self, x: Tensor) -> Tensor:
-        parameters = [*self.from_rgb.parameters(), *self.blocks.parameters()]
+        layers = [m for m in [self.from_rgb, *self.blocks.modules()] if isinstance(m, Convolution)]
+        # What the trunk reads: while weights are prepared, those, and not the parameters.
+        known = [m.weight if m.prepared is None else m.prepared for m in layers]
+        known += [m.bias for m in layers if m.bias is not None]
         slices = x.split(slice_size(x.shape[-2] * x.shape[-1]))
-        return torch.cat([recomputed(self._trunk, [part], parameters) for part in slices])
+        return torch.cat([recomputed(self._trunk, [part], known) for part in slices])
 
 
 def pair_input(frames: Tensor, dt: Tensor) -> Tensor:

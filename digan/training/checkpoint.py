@@ -18,7 +18,7 @@ from digan.config import TrainConfig, to_dict
 from digan.errors import DiganError
 from digan.execution import wished_impl
 from digan.files import atomic_path
-from digan.training.step import Trainer
+from digan.training.step import Trainer, load_moments
 
 LATEST = "training-state-latest.pt"
 PREVIOUS = "training-state-previous.pt"
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 # Threads and recomputation enter by rounding only, of which `surroundings` takes care.
 FREE_SETTINGS = {
     "kimg", "tick", "snap", "workers", "threads", "recompute", "metrics", "i3d", "c3d",
-    "max_nonfinite", "preset",
+    "max_nonfinite", "preset", "cuda_graphs",
 }  # fmt: skip
 _ENTRIES = {
     "format_version", "config", "data", "surroundings", "seen", "generator", "discriminator",
@@ -197,8 +197,8 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
         trainer.generator.load_state_dict(state["generator"])
         trainer.discriminator.load_state_dict(state["discriminator"])
         trainer.average.load_state_dict(state["average"])
-        trainer.g_optimizer.load_state_dict(state["g_optimizer"])
-        trainer.d_optimizer.load_state_dict(state["d_optimizer"])
+        load_moments(trainer.g_optimizer, state["g_optimizer"])
+        load_moments(trainer.d_optimizer, state["d_optimizer"])
         trainer.seen = int(state["seen"])
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

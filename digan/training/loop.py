@@ -7,7 +7,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,10 @@ from digan.metrics import MetricResult, Random3dResult
 from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
 from digan.training import checkpoint, runs
 from digan.training.batch_size import settle_batch_gpu
+from digan.training.distributed import World
+from digan.training.environment import Environment
+from digan.training.graphs import CudaCapture, GraphedPhases, why_not_graphs
+from digan.training.inputs import Inputs, Prefetcher
 from digan.training.log import RunLog, duration
 from digan.training.measuring import SnapshotMetrics
 from digan.training.samples import Random3dMetric, SampleWriter
@@ -142,13 +146,14 @@ def train(
     """
     chosen = choose_device(device)
     choose_impl(config.kernels, chosen)
+    why_not_graphs(config.cuda_graphs, chosen, World())  # an error before anything is made
     config, store, pairs = open_data(config, store_path)
     measures = SnapshotMetrics(config, pairs, chosen)
     writable_folder(outdir)
     run, state = _find_run(config, store, outdir, resume)
     if run is not None:
         writable_folder(run)
-    with _Environment(config):
+    with Environment(config):
         if state is None:
             config, settled = settle_batch_gpu(config, device=chosen, labels=pairs.labels)
         else:
@@ -224,32 +229,6 @@ def _start_discriminators_from(trainer: Trainer, init: str) -> str:
     return f"the discriminators start from {init}"
 
 
-class _Environment:
-    """Process-wide settings of PyTorch for a run, put back afterwards."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        self.deterministic = torch.are_deterministic_algorithms_enabled()
-        self.warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        self.fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-        self.benchmark = torch.backends.cudnn.benchmark
-        if self.config.threads is not None:
-            torch.set_num_threads(self.config.threads)
-        torch.use_deterministic_algorithms(self.config.deterministic, warn_only=True)
-        torch.backends.cudnn.benchmark = not self.config.deterministic
-        # Deterministic mode would otherwise write NaN into every new tensor first.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = self.fill  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = self.benchmark
-
-
 class _Run:
     """The loop around the iteration: ticks, snapshots, interruption."""
 
@@ -304,6 +283,7 @@ class _Run:
         paths = [f"fused: {', '.join(fused)}"] if fused else []
         paths += [f"{path}: {', '.join(names)}" for path, names in others.items()]
         self.log.say(f"ops: {self.config.kernels}; {'; '.join(paths)}")
+        self._choose_phases()
         verb = "continues" if self.trainer.seen else "starts"
         self.log.say(f"run {self.run} {verb} at {self.kimg:g} of {self.total / 1000:g} kimg")
         runs.write_status(self.run, finished=False, kimg=self.kimg, reason="running")
@@ -311,18 +291,24 @@ class _Run:
             self.log.strip("reals", self.samples.write_reals(), 0.0)
             self._snapshot()
 
+    def _choose_phases(self) -> None:
+        """Captures the phases of iterations where that can be, and says so or why not."""
+        trainer = self.trainer
+        reason = why_not_graphs(self.config.cuda_graphs, trainer.device, trainer.world)
+        if reason is None:
+            trainer.phases = GraphedPhases(CudaCapture(trainer.device), self.log.say)
+        self.log.say(f"CUDA graphs: {f'none, {reason}' if reason else 'one for each phase'}")
+
     def _iterate(self, interrupt: _Interrupt) -> bool:
         """True if the run came to its end, False if a signal asked it to stop."""
         config, trainer = self.config, self.trainer
         tick, snap = (max(round(x * 1000), 1) for x in (config.tick, config.snap))
-        batches = self._batches()
+        inputs = self._inputs()
         while trainer.seen < self.total:
-            waiting = time.monotonic()
-            batch = next(batches)
-            self.data_wait += time.monotonic() - waiting
-            label = batch.label if config.cond else None
             before = trainer.seen
-            trainer.iteration(batch.frames, batch.dt, label)
+            self._wait_for(inputs.fetch)  # at most the first time there is something to do
+            trainer.advance(inputs.take())
+            self._wait_for(inputs.fetch)  # while a GPU is busy with this one
             self.log.advance(config.batch)
             at_end = trainer.seen >= self.total
             stop = interrupt.signal is not None
@@ -335,6 +321,25 @@ class _Run:
             if stop and not at_end:
                 return False
         return True
+
+    def _wait_for(self, fetch: Callable[[], None]) -> None:
+        waiting = time.monotonic()
+        fetch()
+        self.data_wait += time.monotonic() - waiting
+
+    def _inputs(self) -> Prefetcher:
+        trainer = self.trainer
+
+        def prepare(batch: PairBatch, seen: int) -> Inputs:
+            return trainer.prepare(batch.frames, batch.dt, batch.label, seen)
+
+        return Prefetcher(
+            self._batches(),
+            prepare,
+            seen=trainer.seen,
+            size=self.config.batch,
+            device=trainer.device,
+        )
 
     def _batches(self) -> Iterator[PairBatch]:
         size = self.config.batch
