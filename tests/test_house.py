@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": MODEL | {"data", "synthesis", "files", "processes"},
     "training": FRAMES | {"execution", "files", "processes"},
     "generate": FRAMES | {"execution", "files", "ranges", "processes"},
-    "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
+    "bench": FRAMES | {"training", "execution", "files", "generate", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL | {"files"},

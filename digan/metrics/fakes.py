@@ -152,7 +152,9 @@ class NetworkFakes(Fakes):
             own = seeds[places.start : places.stop]
             chosen = None if labels is None else labels[places.start : places.stop]
             inr = write_videos(self.generator, own, labels=chosen)
-            chunk = chunk_frames(len(own), self.info.generator.resolution)
+            chunk = chunk_frames(
+                len(own), self.info.generator.resolution, self.generator.w_avg.device
+            )
             pieces = []
             for piece in torch.split(t, chunk):
                 pieces.append(to_levels(inr.render(SpaceTimeGrid(piece)), rounding).cpu())

@@ -17,7 +17,7 @@ def own_parts(config: TrainConfig, world: World) -> list[list[int]]:
     if batch % size:
         raise DiganError(f"batch must be a multiple of the {size} processes, got {batch}")
     share = batch // size
-    part = min(config.batch_gpu or share, share)
+    part = min(config.part, share)
     if share % part:
         raise DiganError(
             f"batch-gpu must divide the {share} samples of each of {size} processes, got {part}"
