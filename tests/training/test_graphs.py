@@ -187,7 +187,9 @@ def test_reasons():
 def test_processes_whose_sums_wait_for_the_host(monkeypatch):
     gpu, two = torch.device("cuda"), World(0, 2)
     monkeypatch.setattr("torch.distributed.get_backend_config", lambda: "cpu:gloo,cuda:gloo")
-    assert why_not_graphs("auto", gpu, two) == "sums over processes by gloo wait for the host"
+    assert why_not_graphs("auto", gpu, two) == (
+        "sums over processes by cpu:gloo,cuda:gloo wait for the host"
+    )
     monkeypatch.setattr("torch.distributed.get_backend_config", lambda: "cpu:gloo,cuda:nccl")
     assert why_not_graphs("auto", gpu, two) is None
 
