@@ -17,6 +17,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 GeneratorPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["official", "fast", "tiny"]
 Kernels = Literal["auto", "fused", "reference"]
+Switch = Literal["auto", "on", "off"]
 T = TypeVar("T")
 FP16_CLAMP = 256.0
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
@@ -141,8 +142,9 @@ class TrainConfig:
     """Train class-conditionally on the store's labels."""
     batch: int = 64
     """Samples of an iteration, over all processes."""
-    batch_gpu: int | None = None
-    """Samples of a pass through the networks; smaller than the batch accumulates gradients."""
+    batch_gpu: int | str | None = None
+    """Samples of a pass through the networks; smaller than the batch accumulates gradients.
+    auto: as many as fit into memory."""
     kimg: float = 25000.0
     """Length of the run in thousands of real samples."""
     precision: Precision = "fp32"
@@ -150,9 +152,16 @@ class TrainConfig:
     generator_precision: GeneratorPrecision | None = None
     """Arithmetic of the generator's coordinate layers, if not that of precision; tf32 without
     a GPU rounds operands by hand, in fp32. Coordinates and phases stay in fp32 in all."""
+    recompute: bool = False
+    """Make activations again in the backward pass instead of keeping them: a third more
+    arithmetic, and memory that hardly grows with the samples of a pass."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
+    cuda_graphs: Switch = "auto"
+    """Phases of an iteration as CUDA graphs: where they can be, always (or an error), never."""
+    compile: bool = False
+    """torch.compile for the discriminators, except in R1; pays on a GPU if at all."""
     mirror: bool = True
     """Flip clips horizontally with probability 1/2."""
     augment: bool = True
@@ -216,7 +225,9 @@ class TrainConfig:
             raise DiganError(f"threads must be at least 1, got {self.threads}")
         if not 0 <= self.seed < 1 << 63:
             raise DiganError(f"seed must be from 0 to 2^63 - 1, got {self.seed}")
-        part = self.batch_gpu or self.batch
+        if isinstance(self.batch_gpu, str) and self.batch_gpu != "auto":
+            raise DiganError(f"batch-gpu must be a number or auto, got {self.batch_gpu}")
+        part = self.batch if self.batch_gpu == "auto" else self.part
         if part < 1 or self.batch % part:
             raise DiganError(
                 f"batch-gpu must divide the batch of {self.batch}, got {self.batch_gpu}"
@@ -234,6 +245,17 @@ class TrainConfig:
                 "metrics must be of fd-random3d, digan-fvd, fvd2048_16f and the like, "
                 f"got {', '.join(sorted(unknown))}"
             )
+
+    @property
+    def part(self) -> int:
+        """Samples of a pass through the networks.
+
+        Raises:
+            DiganError: `batch_gpu` is auto, which `digan.training.batch_size` makes a number.
+        """
+        if isinstance(self.batch_gpu, str):
+            raise DiganError(f"batch-gpu must be a number by now, got {self.batch_gpu}")
+        return self.batch if self.batch_gpu is None else self.batch_gpu
 
 
 PRESETS: dict[str, TrainConfig] = {

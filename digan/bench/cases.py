@@ -19,7 +19,9 @@ Subject = tuple[str, str]  # provider, precision
 class Options:
     """What was asked of the benchmark; all of it is kept in the result file."""
 
-    sections: tuple[str, ...] = ("ops", "generator", "showcase", "training", "loader")
+    sections: tuple[str, ...] = (
+        "ops", "generator", "sampling", "showcase", "training", "gradients", "loader",
+    )  # fmt: skip
     preset: Preset = "official"
     resolution: int = 128
     frames: int = 128

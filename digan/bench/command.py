@@ -18,7 +18,9 @@ from digan.bench.machine import DTYPES
 from digan.config import PRESETS
 from digan.errors import DiganError
 
-SECTIONS = ("ops", "generator", "showcase", "training", "loader")
+SECTIONS = (
+    "ops", "generator", "sampling", "showcase", "training", "gradients", "loader",
+)  # fmt: skip
 ALLOCATORS = ("default", "tuned")
 PROVIDERS = ("reference", "compiled", "fused", "original")
 

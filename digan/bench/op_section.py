@@ -22,8 +22,9 @@ LRELU = {"activation": "lrelu", "gain": math.sqrt(2)}
 # What stays in float32 beside low-precision inputs.
 _WIDE = {"freq", "phase", "coords", "y", "x_axis", "bias", "filter", "left", "right"}
 _WIDE_OPS = {"fourier_features", "fourier_features_at", "factorized_modulation"}
-_NO_GRADIENT = {"filter", "y"}
+_NO_GRADIENT = {"filter", "y", "frames"}
 LINEAR = ("modulated_linear", "coord_linear")
+EXACT = ("frames_to_uint8",)  # whole numbers, without a gradient
 # What is called: the forward pass, it and all gradients, the gradients alone.
 FORMS = FORWARD, BOTH, GRADIENTS = "", " +backward", " gradients"
 
@@ -52,6 +53,7 @@ def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
             {"shape": (2 * b, first, side, side), "filter": (4,)},
             {"down": 2, "padding": 1},
         ),
+        ("frames_to_uint8", {"shape": (b, t, side, side, 3)}, {}),
     ]
 
 
@@ -76,7 +78,7 @@ def tile_sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, An
 def cases(context: Context) -> Iterator[Case]:
     """Every op, then the workloads of other INR projects (`digan.bench.inr_rows`)."""
     for name, size, options in sizes(context):
-        for form in FORMS if name in LINEAR else FORMS[:2]:
+        for form in FORMS[: 3 if name in LINEAR else 1 if name in EXACT else 2]:
             yield _case(context, name, size, options, form)
     for name, size, options in tile_sizes(context):
         for form in FORMS:
@@ -119,7 +121,7 @@ def _case(
         dtype = {"dtype": DTYPES[precision]} if name.startswith("fourier") else {}
         with torch.no_grad():
             out = function(**inputs, **options, **dtype)
-        cotangent = torch.randn_like(out)
+        cotangent = torch.randn_like(out, dtype=out.dtype if grads else torch.float32)
 
         def call(
             run: Callable[..., Tensor],

@@ -17,6 +17,7 @@ COLOURS = {
     "original": "#8c8c8c", "whole clips": "#8c8c8c", "nn.Sequential": "#8c8c8c",
     "formula": "#e69f00", "compiled": "#56b4e9", "reference": "#0072b2", "fused": "#009e73",
     "store": "#0072b2", "CoordMLP": "#0072b2", "rotated": "#cc79a7",
+    "kept": "#8c8c8c", "recomputed": "#0072b2", "chunks": "#009e73",
 }  # fmt: skip
 
 

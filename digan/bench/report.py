@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from digan.bench.rows import Results, Row
+from digan.bench.sampling_report import sampling_summary
 
 COLUMNS = ("provider", "precision", "alloc", "median", "p20 - p80", "runs", "rate", "floor", "peak")
 
@@ -19,6 +20,7 @@ def format_results(results: Results) -> str:
     for section in dict.fromkeys(row.section for row in results.rows):
         parts.append(_section(section, [r for r in results.rows if r.section == section]))
     parts.append(denser_cost(results))
+    parts.append(sampling_summary(results))
     parts.append(headline(results))
     return "\n\n".join(part for part in parts if part)
 
@@ -83,7 +85,7 @@ def _section(section: str, rows: list[Row]) -> str:
 def baseline(rows: list[Row]) -> str:
     """Whom a case's rows are compared with: the original, the plain way, or the formula."""
     present = {row.provider for row in rows if row.samples}
-    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames"):
+    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames", "serial"):
         if name in present:
             return name
     return ""

@@ -27,9 +27,11 @@ from digan.errors import DiganError
 MODULES = {
     "ops": "digan.bench.op_section",
     "generator": "digan.bench.generator_section",
+    "sampling": "digan.bench.sampling_section",
     "showcase": "digan.bench.showcase_section",
     "training": "digan.bench.training_section",
     "loader": "digan.bench.loader_section",
+    "gradients": "digan.bench.memory_section",
 }
 
 
@@ -128,6 +130,7 @@ def time_section(job: Job) -> dict[str, Any]:
                     note=case.notes.get((provider, precision), ""),
                 )
             )
+    rows += getattr(module, "rows", lambda _: [])(context)  # of a section that times nothing
     return {
         "rows": [asdict(row) for row in rows],
         "ceilings": ceilings_to_dict(ceilings),

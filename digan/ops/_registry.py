@@ -49,16 +49,16 @@ def define(
     schema: str,
     kernel: Callable[..., Any],
     fake: Callable[..., Any],
-    setup_context: Callable[..., None],
-    backward: Callable[..., Any],
+    setup_context: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
     flops: Callable[..., int] | None = None,
 ) -> None:
     """Registers `digan::name`: schema, default kernel, fake function and autograd formula.
 
     `schema` is everything behind the name, `(Tensor x, ...) -> Tensor`. `backward` returns
-    one gradient per schema argument. `flops` counts the arithmetic of the op's matrix products
-    and convolutions from its arguments, shapes in place of tensors, for
-    `torch.utils.flop_counter`; None for ops without any.
+    one gradient per schema argument; without it the op has none. `flops` counts the arithmetic
+    of the op's matrix products and convolutions from its arguments, shapes in place of tensors,
+    for `torch.utils.flop_counter`; None for ops without any.
     """
     LIBRARY.define(name + schema)
     _kernels[name] = outside_autocast(kernel)
@@ -66,9 +66,10 @@ def define(
     if flops is not None:
         register_flop_formula(getattr(torch.ops.digan, name))(_from_shapes(flops))
     torch.library.register_fake(f"digan::{name}", fake, lib=LIBRARY)
-    torch.library.register_autograd(
-        f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
-    )
+    if backward is not None:
+        torch.library.register_autograd(
+            f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
+        )
     if not name.endswith("_backward"):
         _ops.append(name)
 
