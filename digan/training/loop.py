@@ -19,6 +19,7 @@ import yaml
 from digan import ops
 from digan.config import TrainConfig, resolve, to_dict
 from digan.data.datasets import ClipPairs, PairBatch, pair_loader
+from digan.data.progress import duration
 from digan.data.store import Store
 from digan.errors import DiganError
 from digan.execution import choose_device, choose_impl
@@ -26,7 +27,7 @@ from digan.files import writable_folder, write_text
 from digan.metrics import MetricResult, Random3dResult
 from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
 from digan.training import checkpoint, runs
-from digan.training.log import RunLog, duration
+from digan.training.log import RunLog
 from digan.training.measuring import SnapshotMetrics
 from digan.training.samples import Random3dMetric, SampleWriter
 from digan.training.step import Trainer
@@ -283,9 +284,23 @@ class _Run:
         except DiganError as error:
             with contextlib.suppress(DiganError):  # on a full disk the log is full too
                 self.log.say(f"stopped: {error}")
+                runs.write_status(
+                    self.run, finished=False, kimg=self.kimg, reason=f"failed: {error}"[:200]
+                )
             raise
         finally:
+            self._report()
             self.log.close()
+
+    def _report(self) -> None:
+        """Leaves the page of the run; a run does not fail for want of it."""
+        from digan.watching import write_report  # it brings the pages along
+
+        try:
+            write_report(self.run)
+        except DiganError as error:
+            with contextlib.suppress(DiganError):
+                self.log.say(f"WARNING: no report: {error}")
 
     def _begin(self, notes: list[str]) -> None:
         for line in notes:
@@ -411,6 +426,7 @@ class _Run:
             self.log.metric(name, row)
             for line in result.format().splitlines():
                 self.log.say(line)
+        self._report()
 
 
 def network_info(config: TrainConfig, store: Store, kimg: float) -> NetworkInfo:
