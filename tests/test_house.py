@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": BASE | {"config"},
     "synthesis": MODEL | {"data"},
     "metrics": MODEL | {"data", "synthesis", "files", "processes"},
-    "training": FRAMES | {"execution", "files", "processes"},
+    "watching": BASE | {"data", "files", "showcase"},
+    "training": FRAMES | {"execution", "files", "processes", "watching"},
     "generate": FRAMES | {"execution", "files", "ranges", "processes"},
     "bench": FRAMES | {"training", "execution", "files", "generate", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
@@ -57,11 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "showcase": FRAMES | {"_version", "generate", "files", "inversion"},
     "explore": FRAMES,
     "demo": SHOW | {"generate", "demo_page", "files"},
-    "demo_page": {"errors", "files", "data", "showcase"},
+    "demo_page": {"errors", "files", "data", "showcase", "watching"},
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
-    | {"inspection", "inversion", "files", "processes"},
+    | {"inspection", "inversion", "files", "processes", "watching"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

@@ -17,15 +17,6 @@ from digan.errors import DiganError
 from digan.files import write_text
 
 
-def duration(seconds: float) -> str:
-    """1h 02m 03s."""
-    total = round(seconds)
-    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
-    if hours:
-        return f"{hours}h {minutes:02d}m {rest:02d}s"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
-
-
 class Log:
     """What a run tells, unheard: the log of the processes that leave talking to the first one."""
 

@@ -19,6 +19,7 @@ import yaml
 from digan import ops
 from digan.config import TrainConfig, to_dict
 from digan.data.datasets import ClipPairs, PairBatch, pair_loader
+from digan.data.progress import duration
 from digan.data.store import Store
 from digan.errors import DiganError
 from digan.execution import choose_device, choose_impl
@@ -30,7 +31,7 @@ from digan.training import checkpoint, runs
 from digan.training.environment import Environment
 from digan.training.graphs import CudaCapture, GraphedPhases, why_not_graphs
 from digan.training.inputs import Inputs, Prefetcher
-from digan.training.log import Log, RunLog, duration
+from digan.training.log import Log, RunLog
 from digan.training.measuring import SnapshotMetrics
 from digan.training.opening import (
     begin_from,
@@ -170,9 +171,27 @@ class _Run:
         except DiganError as error:
             with contextlib.suppress(DiganError):  # on a full disk the log is full too
                 self.log.say(f"stopped: {error}")
+                self._write_status(f"failed: {error}"[:200])
             raise
         finally:
+            self._report()
             self.log.close()
+
+    def _write_status(self, reason: str, *, finished: bool = False) -> None:
+        if self.world.is_first:
+            runs.write_status(self.run, finished=finished, kimg=self.kimg, reason=reason)
+
+    def _report(self) -> None:
+        """Leaves the page of the run; a run does not fail for want of it."""
+        if not self.world.is_first:
+            return
+        from digan.watching import write_report  # it brings the pages along
+
+        try:
+            write_report(self.run)
+        except DiganError as error:
+            with contextlib.suppress(DiganError):
+                self.log.say(f"WARNING: no report: {error}")
 
     def _begin(self, notes: list[str]) -> None:
         for line in notes:
@@ -189,8 +208,7 @@ class _Run:
         self._choose_phases()
         verb = "continues" if self.trainer.seen else "starts"
         self.log.say(f"run {self.run} {verb} at {self.kimg:g} of {self.total / 1000:g} kimg")
-        if self.world.is_first:
-            runs.write_status(self.run, finished=False, kimg=self.kimg, reason="running")
+        self._write_status("running")
         if self.trainer.seen == 0:
             if self.world.is_first:
                 self.log.strip("reals", self.samples.write_reals(), 0.0)
@@ -263,13 +281,11 @@ class _Run:
 
     def _save_state(self, finished: bool, interrupt: _Interrupt) -> None:
         self._write_state()
-        if not self.world.is_first:
-            return
         reason = "finished"
         if not finished:
             name = "a signal" if interrupt.signal is None else interrupt.signal.name
             reason = f"stopped by {name}"
-        runs.write_status(self.run, finished=finished, kimg=self.kimg, reason=reason)
+        self._write_status(reason, finished=finished)
         cure = "" if finished else "; continue it with --resume auto"
         self.log.say(f"run {self.run} {reason} at {self.kimg:g} kimg{cure}")
 
@@ -335,6 +351,7 @@ class _Run:
             self.log.metric(name, row)
             for line in result.format().splitlines():
                 self.log.say(line)
+        self._report()
 
 
 def network_info(config: TrainConfig, store: Store, kimg: float) -> NetworkInfo:

@@ -20,7 +20,8 @@ class TrainArgs:
 
     Settings come from the preset, then from --config, then from the flags. A run writes
     OUTDIR/00000-NAME-...: config.yaml, log.txt, stats.jsonl, TensorBoard events, reals.mp4,
-    fakesNNNNNN.mp4, network-snapshot-NNNNNN.safetensors and training-state-latest.pt.
+    fakesNNNNNN.mp4, network-snapshot-NNNNNN.safetensors, training-state-latest.pt and
+    report.html.
 
     Examples:
         digan train store/ --preset tiny --kimg 20

@@ -45,7 +45,7 @@ def test_the_run_folder(store, tmp_path, capsys):
     names = {re.sub(r"^events\.out\.tfevents\..*", "events", path.name) for path in run.iterdir()}
     assert names == {
         "config.yaml", "log.txt", "stats.jsonl", "status.json", "events", "reals.mp4",
-        "fakes000000.mp4", "network-snapshot-000000.safetensors", LATEST, PREVIOUS,
+        "fakes000000.mp4", "network-snapshot-000000.safetensors", LATEST, PREVIOUS, "report.html",
     }  # fmt: skip
 
     config = from_dict(TrainConfig, yaml.safe_load((run / "config.yaml").read_text()))
