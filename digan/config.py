@@ -331,7 +331,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
             dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float, int: _to_int}),
         )
     except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise DiganError(f"the configuration does not fit {kind.__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DiganError(f"the configuration does not fit {kind.__name__}: {reason}") from error
 
 
 # True is an int to Python and an int is a float to dacite. A value that is no number leaves

@@ -8,6 +8,7 @@ seen. The newest two states are kept; a damaged newest one is named and the othe
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
         if not path.is_file():
             continue
         try:
+            _check_sums(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged bytes raise almost anything: KeyError, IndexError
             reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
@@ -135,6 +137,17 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
             )
         return state, f"{complaint}; continuing from {name}" if complaint else ""
     raise DiganError(complaint or f"the run {run} has no training state to resume from")
+
+
+def _check_sums(path: Path) -> None:
+    """Compares every entry with its checksum, which torch.load does not.
+
+    Raises:
+        ValueError: an entry differs. zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if name := archive.testzip():
+            raise ValueError(f"the checksum of {name} is wrong")
 
 
 def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, run: Path) -> None:
