@@ -14,12 +14,23 @@ from digan.config import PRESETS, Preset, TrainConfig, resolve
 
 Subject = tuple[str, str]  # provider, precision
 
+# The module of every section: what it times (`cases`), and what else it finds (`tables`).
+MODULES = {
+    "ops": "digan.bench.op_section",
+    "generator": "digan.bench.generator_section",
+    "showcase": "digan.bench.showcase_section",
+    "training": "digan.bench.training_section",
+    "profile": "digan.bench.profile_section",
+    "loader": "digan.bench.loader_section",
+}
+SECTIONS = tuple(MODULES)
+
 
 @dataclass(frozen=True)
 class Options:
     """What was asked of the benchmark; all of it is kept in the result file."""
 
-    sections: tuple[str, ...] = ("ops", "generator", "showcase", "training", "loader")
+    sections: tuple[str, ...] = SECTIONS
     preset: Preset = "official"
     resolution: int = 128
     frames: int = 128
@@ -33,6 +44,9 @@ class Options:
     allocators: tuple[str, ...] = ("default", "tuned")
     providers: tuple[str, ...] = ("reference", "compiled", "fused", "original")
     official: str | None = None
+    seconds: float | None = None
+    vary: tuple[str, ...] = ()
+    trace: str | None = None
 
     def config(self, precision: Any = "fp32") -> TrainConfig:
         """The preset's configuration for the benchmark's clips and batch."""
@@ -62,6 +76,7 @@ class Case:
         providers: the work, by provider and precision; made late, since it takes memory.
         unit, items: what one call makes, and how many.
         work: parts of (flops, bytes), one after the other, by precision: the floor.
+        floor_by: of a subject, who does only what that one cannot leave out: its floor.
         notes: what to know about a provider, or why it is not among `providers`.
     """
 
@@ -71,6 +86,7 @@ class Case:
     items: float = 1.0
     work: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     notes: dict[Subject, str] = field(default_factory=dict)
+    floor_by: dict[Subject, Subject] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

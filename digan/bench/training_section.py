@@ -63,6 +63,8 @@ def makers(context: Context) -> dict[Subject, Callable[[], tuple[Callable[[], An
                 found[provider, precision] = _maker(context, provider, precision)
     if context.original is not None and options.wants("original"):
         found["original", "fp32"] = lambda: _original(context, wide_reals=True)
+        if context.device.type == "cuda":  # nothing else has TF32
+            found["original-tf32", "tf32"] = lambda: _original(context, wide_reals=True, tf32=True)
     return found
 
 
@@ -102,7 +104,9 @@ def _ours(context: Context, provider: str, precision: str) -> tuple[Callable[[],
     return step, regularize
 
 
-def _original(context: Context, *, wide_reals: bool) -> tuple[Callable[[], Any], ...]:
+def _original(
+    context: Context, *, wide_reals: bool, tf32: bool = False
+) -> tuple[Callable[[], Any], ...]:
     from digan.bench.official_training import published_settings
 
     run = context.original.iteration(
@@ -113,11 +117,11 @@ def _original(context: Context, *, wide_reals: bool) -> tuple[Callable[[], Any],
 
     def step() -> None:
         run.iterations = 1  # not one of the iterations with its empty generator phase
-        with published_settings():
+        with published_settings(tf32=tf32):
             run.step(frames, dt)
 
     def regularize() -> None:
-        with published_settings():
+        with published_settings(tf32=tf32):
             run.regularize(run.prepare(frames, dt))
 
     return step, regularize
