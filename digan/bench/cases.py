@@ -45,6 +45,7 @@ class Options:
     providers: tuple[str, ...] = ("reference", "compiled", "fused", "original")
     official: str | None = None
     seconds: float | None = None
+    memory: bool = True
     vary: tuple[str, ...] = ()
     trace: str | None = None
 

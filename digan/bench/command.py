@@ -82,6 +82,8 @@ def parser(name: str) -> argparse.ArgumentParser:
     add("--batch", type=at_least(1), default=default.batch, help="pairs of an iteration")
     add("--official", type=Path, metavar="PATH", help="a checkout of the original implementation")
     add("--json", type=Path, metavar="FILE", help="write all samples")
+    add("--no-memory", action="store_true",
+        help="leave out the processes that only find peak memory")  # fmt: skip
     add("--seconds", type=at_least(1, float), metavar="N",
         help="of the whole run: no case begins later, what is there is reported")  # fmt: skip
     add("--vary", type=settings_of("DIGAN_"), default=(), metavar="NAME=A,B",
@@ -131,6 +133,7 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
         providers=given.providers,
         official=None if given.official is None else str(given.official.resolve()),
         seconds=given.seconds,
+        memory=not (given.no_memory or given.vary),
         vary=given.vary,
         trace=None if given.trace is None else str(given.trace.resolve()),
     )

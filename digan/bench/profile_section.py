@@ -26,6 +26,7 @@ PHASES = {
     "regularize_discriminator": "R1",
     "update_average": "EMA",
 }
+WARM_UPS = 5  # on a GPU: buffers, choices of algorithms, captured graphs
 LABELS = {False: "iteration", True: "iteration with R1"}
 
 
@@ -58,9 +59,17 @@ def tables(context: Context) -> dict[str, list[dict[str, Any]]]:
 
 
 def mark_phases(run: Trainer) -> None:
-    """The phases of a trainer's iterations appear in traces under their names."""
+    """The phases of a trainer's iterations appear in traces under their names.
+
+    A trainer that repeats captured phases calls them by name, through `phases.run`, and not its
+    methods.
+    """
     for method, name in PHASES.items():
         setattr(run, method, _marked(getattr(run, method), name))
+    phases: Any = getattr(run, "phases", None)
+    if phases is not None:
+        call = phases.run
+        phases.run = lambda name, work: _marked(call, name)(name, work)
 
 
 def _marked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -99,7 +108,7 @@ def trace_iteration(
         label, provider, precision: as in `Profile`.
     """
     on_gpu = context.device.type == "cuda"
-    for _ in range(3 if on_gpu else 1):  # buffers, choices of algorithms, captured graphs
+    for _ in range(WARM_UPS if on_gpu else 1):
         work()
     calls = (neighbour, work, neighbour) if on_gpu else (work,)
     untraced = _untraced(work, neighbour, context.device) if on_gpu else None

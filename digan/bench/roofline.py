@@ -19,6 +19,9 @@ from digan.bench.rows import Results, Row
 OURS = ("fused", "reference", "CoordMLP")  # the first that a case has
 FORMS = {" +backward": "s", " gradients": "^", "": "o"}
 MEANING = {"o": "forward", "s": "forward and backward", "^": "gradients alone"}
+# Numbers stand right of forward points, left of those with gradients and below gradients alone,
+# as the forms of one case often lie close together.
+_BESIDE = {"o": (5, 0), "s": (-11, -1), "^": (-2, -11)}
 # Okabe and Ito's colours and two more.
 _COLOURS = ("#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#d55e00", "#000000",
             "#8c6bb1", "#8c8c8c")  # fmt: skip
@@ -158,7 +161,7 @@ def _panel(
         axis.plot(p.intensity, p.rate, p.marker, color=colour[name], markersize=5, alpha=0.85)
         axis.annotate(
             str(labels.index(p.label) + 1), (p.intensity, p.rate), fontsize=6,
-            xytext=(4, -3), textcoords="offset points",
+            xytext=_BESIDE[p.marker], textcoords="offset points",
         )  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")

@@ -70,7 +70,7 @@ def jobs(options: Options, folder: Path) -> Iterator[Job]:
             for allocator in allocators[:1] if section in ONCE else allocators:
                 for setting in settings:
                     yield job("times", section, allocator, setting=setting)
-        if section not in ("generator", "training") or options.vary:
+        if section not in ("generator", "training") or not options.memory:
             continue
         for subject in _subjects(options):
             if subject[0] == "compiled":

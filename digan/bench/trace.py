@@ -334,7 +334,9 @@ def _time_line(pieces: list[Piece], begin: float, wall: float) -> dict[str, list
     width = wall / BINS
     bins: dict[str, list[dict[str, float]]] = {}
     for piece in pieces:
-        own = bins.setdefault(piece.phase, [defaultdict(float) for _ in range(BINS)])
+        if piece.phase not in bins:
+            bins[piece.phase] = [defaultdict(float) for _ in range(BINS)]
+        own = bins[piece.phase]
         first = int((piece.start - begin) / width)
         for number in range(first, min(int((piece.end - begin) / width) + 1, BINS)):
             low, high = begin + number * width, begin + (number + 1) * width
