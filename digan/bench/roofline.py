@@ -76,7 +76,7 @@ def points_of(results: Results, precision: str, roof: Roof) -> list[Point]:
     for row in results.rows:
         if row.section not in ("ops", "generator") or row.precision != precision:
             continue
-        if not (row.samples and row.flops and row.bytes) or row.provider not in OURS:
+        if not (row.samples and row.flops and row.bytes) or _provider(row) not in OURS:
             continue
         known = chosen.get(row.case)
         if known is None or _rank(row) < _rank(known):
@@ -94,8 +94,13 @@ def points_of(results: Results, precision: str, roof: Roof) -> list[Point]:
     return found
 
 
-def _rank(row: Row) -> tuple[int, int]:
-    return OURS.index(row.provider), 0 if row.allocator == "tuned" else 1
+def _provider(row: Row) -> str:
+    """Without the setting of the environment that it may be labelled with."""
+    return row.provider.split()[0]
+
+
+def _rank(row: Row) -> tuple[int, int, float]:
+    return OURS.index(_provider(row)), 0 if row.allocator == "tuned" else 1, row.median
 
 
 def draw_roofline(plt: Any, results: Results) -> Any:

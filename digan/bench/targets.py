@@ -31,10 +31,11 @@ UNMEASURED = f"not measured: needs an {MACHINE}"
 
 @dataclass(frozen=True)
 class Found:
-    """A measured value, and how it is written."""
+    """A measured value, how it is written, and why it cannot be judged, if so."""
 
     value: float
     text: str
+    unfair: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Target:
             if there or self.anywhere:
                 return f"not measured: section {self.section} has no such row"
             return UNMEASURED
+        if found.unfair:
+            return f"not judged: {found.unfair}"
         if self.bound is None:
             return "reported"
         if not (there or self.anywhere):
@@ -156,7 +159,11 @@ def against_original(name: str) -> Callable[[Results], Found | None]:
         paths = results.original.get("paths", {})
         plugins = [paths.get(op, "") for op in ("bias_act", "upfirdn2d")]
         active = all(path == "its CUDA plugin" for path in plugins)
-        return Found(ratio, f"{ratio:.2f}x, its plugins {'active' if active else 'NOT active'}")
+        return Found(
+            ratio,
+            f"{ratio:.2f}x, its plugins {'active' if active else 'NOT active'}",
+            "" if active else "the original ran without its plugins",
+        )
 
     return measure
 
