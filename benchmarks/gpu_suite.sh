@@ -5,7 +5,7 @@
 #                           [--skip STAGE]... [--only STAGE]...
 #
 # Stages, by value: library, tests, memcheck, racecheck, bench (training, profile, generator, ops,
-# hopper, official, sampling, memory, hopper-generator, chains, compiled, loader), precision. Each
+# hopper, official, sampling, gradients, hopper-generator, chains, compiled, loader), precision. Each
 # has its part of the time; what finds none left is named, and `--only` makes it in another run.
 # The native library is the file that DIGAN_NATIVE_LIBRARY names, else the installed one, else it
 # is built for the card at hand. Results are named by the device, ready for benchmarks/results/;
@@ -71,7 +71,7 @@ stage() {
     rest="$(left)"
     [ "$rest" -lt "$most" ] || rest="$most"
     if [ "$rest" -lt 10 ]; then
-        say "$name: skipped, no time left of $seconds s; --only $name makes it"
+        say "$name: skipped, no time left of $seconds s; --only ${name#bench-} makes it"
         case " tests memcheck racecheck " in *" $name "*) failed=1 ;; esac
         return 1
     fi
@@ -203,7 +203,7 @@ no_variable() { ! wanted "$1" bench || say "bench-$1: skipped, this version does
 bench training training 50 --providers reference,fused
 bench profile profile 35 --providers fused --trace "$out/trace.json"
 bench generator generator 35 --providers fused
-bench ops ops 50 --providers reference,fused
+bench ops ops 50 --providers reference,fused --budget 0.7
 if ! knows DIGAN_HOPPER; then
     no_variable hopper DIGAN_HOPPER
 elif [ -n "$gpu" ] && [ "${capability%%.*}" != 9 ]; then
@@ -219,7 +219,7 @@ else
     bench official training 130 --providers fused,original --official "$official"
 fi
 bench sampling sampling 30
-bench memory memory 30
+bench gradients gradients 30
 if knows DIGAN_HOPPER && [ "${capability%%.*}" = 9 ]; then
     bench hopper-generator generator 40 --providers fused --vary DIGAN_HOPPER=0,1
 fi

@@ -153,4 +153,4 @@ def trace_path(context: Context, label: str, precision: str) -> Path:
     if context.options.trace is None:
         return context.folder / f"{name}.json"
     asked = Path(context.options.trace)
-    return asked.with_name(f"{asked.stem}-{name}{asked.suffix or '.json'}")
+    return asked.with_name(f"{asked.stem}-{name}.json")

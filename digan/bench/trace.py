@@ -187,13 +187,16 @@ def _device_pieces(
         )
     )
     by_op = _classes_of_ops(events)
-    phases, found, later = _Phases(marks), [], []
+    phases, found, later, unlaunched = _Phases(marks), [], [], []
     for event in events:
         if event.get("cat") not in _DEVICE:
             continue
         arguments = event.get("args", {})
         time = launched.get(arguments.get("correlation"))
-        if time is None or time < begin:
+        if time is None:
+            unlaunched.append(event)
+            continue
+        if time < begin:
             continue
         if time >= end:
             later.append(event["ts"])
@@ -208,8 +211,15 @@ def _device_pieces(
         )
     if not found:
         return [], begin, end
-    start, stop = min(p.start for p in found), max(p.end for p in found)
-    return found, start, min(later) if later else stop
+    start = min(p.start for p in found)
+    stop = min(later) if later else max(p.end for p in found)
+    # What nobody in the trace has launched still keeps the GPU busy.
+    for event in unlaunched:
+        kind = kernel_class(event["name"]) or "other"
+        end = event["ts"] + event["dur"]
+        if end > start and event["ts"] < stop:
+            found.append(Piece(event["ts"], end, kind, event["name"], BETWEEN))
+    return found, start, stop
 
 
 def _is_average(event: Event) -> bool:

@@ -107,7 +107,7 @@ def test_with_a_gpu_every_section_is_run_within_its_time(tmp_path, pretending):
     assert set(SECTIONS) - {"showcase"} <= {
         parser("bench").parse_args(arguments).section[0] for arguments in runs.values()
     }
-    for section in ("sampling", "memory"):
+    for section in ("sampling", "gradients"):
         known = section in SECTIONS
         assert (section in runs) == known
         assert (f"bench-{section}: skipped, this benchmark has no section" in text) == (not known)
@@ -128,7 +128,7 @@ def test_what_finds_no_time_left_is_named(tmp_path, pretending):
     status, text, _ = suite(tmp_path, "--only", "bench", "--seconds", "5", python=python)
     assert status == 0
     assert not log.exists()
-    assert "bench-ops: skipped, no time left of 5 s; --only bench-ops makes it" in text
+    assert "bench-ops: skipped, no time left of 5 s; --only ops makes it" in text
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,16 @@ def gpu_trace() -> list[dict]:
     return events
 
 
+def test_what_was_launched_unseen_keeps_a_gpu_busy_too():
+    """In the gap of 50 microseconds before 700, and outside of the iteration."""
+    more = [event("gpu_memset", "Memset (Device)", start, 20, correlation=999)
+            for start in (660, 2000)]  # fmt: skip
+    found = summarize([*gpu_trace(), *more], which=1)
+    assert found.seconds["copy"] == pytest.approx(20e-6)
+    assert found.seconds["idle"] == pytest.approx(90e-6)
+    assert found.phases["between"] == pytest.approx({"copy": 20e-6})
+
+
 def test_a_gpus_iteration_is_summed_exactly():
     found = summarize(gpu_trace(), which=1, label="l", provider="fused", precision="bf16",
                       untraced=440e-6)  # fmt: skip
