@@ -8,7 +8,6 @@ and what is above the slope stays in a cache.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +121,9 @@ def draw_roofline(plt: Any, results: Results) -> Any:
     )  # fmt: skip
     for axis, (precision, roof, points) in zip(axes.flat, panels, strict=True):
         _panel(axis, precision, roof, points, labels, colour)
+    rates = [p.rate for _, _, points in panels for p in points]
+    top = max(*rates, *(roof.flops for _, roof, _ in panels))
+    axes[0, 0].set_ylim(min(rates) / 2, 3 * top)  # of all panels: they share it
     axes[0, 0].set_ylabel("operations a second")
     handles = [
         plt.Line2D([], [], color=colour[label.split()[0]], marker="o", linestyle="", markersize=4)
@@ -171,10 +173,6 @@ def _panel(
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(low, high)
-    bottom = min(p.rate for p in points)
-    axis.set_ylim(
-        10 ** math.floor(math.log10(bottom)), 3 * max(roof.flops, *(p.rate for p in points))
-    )
     axis.set_xlabel("operations a byte")
     axis.set_title(precision, fontsize=9)
     axis.grid(visible=True, which="major", alpha=0.25)
