@@ -5,7 +5,7 @@
 #                           [--skip STAGE]... [--only STAGE]...
 #
 # Stages, by value: library, tests, memcheck, racecheck, bench (training, profile, generator, ops,
-# hopper, official, sampling, gradients, hopper-generator, chains, compiled, loader), precision. Each
+# hopper, official, sampling, gradients, hopper-generator, compiled, loader), precision. Each
 # has its part of the time; what finds none left is named, and `--only` makes it in another run.
 # The native library is the file that DIGAN_NATIVE_LIBRARY names, else the installed one, else it
 # is built for the card at hand. Results are named by the device, ready for benchmarks/results/;
@@ -198,14 +198,13 @@ bench() {
 }
 # knows NAME: the sources read this variable of the environment.
 knows() { grep -rqs "$1" digan csrc; }
-no_variable() { ! wanted "$1" bench || say "bench-$1: skipped, this version does not know $2"; }
 
 bench training training 50 --providers reference,fused
 bench profile profile 35 --providers fused --trace "$out/trace.json"
-bench generator generator 35 --providers fused
+bench generator generator 40 --providers fused
 bench ops ops 50 --providers reference,fused --budget 0.7
 if ! knows DIGAN_HOPPER; then
-    no_variable hopper DIGAN_HOPPER
+    ! wanted hopper bench || say "bench-hopper: skipped, this version does not know DIGAN_HOPPER"
 elif [ -n "$gpu" ] && [ "${capability%%.*}" != 9 ]; then
     ! wanted hopper bench || say "bench-hopper: skipped, the card is no Hopper"
 else
@@ -222,11 +221,6 @@ bench sampling sampling 30
 bench gradients gradients 30
 if knows DIGAN_HOPPER && [ "${capability%%.*}" = 9 ]; then
     bench hopper-generator generator 40 --providers fused --vary DIGAN_HOPPER=0,1
-fi
-if knows DIGAN_CHAINS; then
-    bench chains generator 40 --providers fused --vary DIGAN_CHAINS=0,1
-else
-    no_variable chains DIGAN_CHAINS
 fi
 bench compiled generator 90 --providers fused,compiled
 bench loader loader 25

@@ -23,7 +23,7 @@ COLOURS = {
     "nn.Sequential": "#8c8c8c",
     "formula": "#e69f00", "compiled": "#56b4e9", "reference": "#0072b2", "fused": "#009e73",
     "store": "#0072b2", "decoded": "#0072b2", "workers together": "#0072b2",
-    "CoordMLP": "#0072b2", "rotated": "#cc79a7",
+    "CoordMLP": "#0072b2", "rotated": "#cc79a7", "unchained": "#b2df8a",
 }  # fmt: skip
 
 

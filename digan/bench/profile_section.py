@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from digan.bench.cases import Case, Context
 from digan.bench.trace import ITERATION, PREFIX, read_events, summarize
-from digan.bench.training_section import real_batch, trainer
+from digan.bench.training_section import captured, real_batch, run_settings, trainer
 from digan.training.step import Trainer
 
 PHASES = {
@@ -42,6 +42,8 @@ def tables(context: Context) -> dict[str, list[dict[str, Any]]]:
     found = []
     for precision in options.precisions:
         run = trainer(context, provider, precision)
+        if provider == "fused":
+            captured(run)
         mark_phases(run)
         frames, dt = real_batch(context)
         for penalty in LABELS:
@@ -86,7 +88,8 @@ def _iteration(run: Trainer, frames: Any, dt: Any, penalty: bool) -> Callable[[]
     def work() -> None:
         # R1 comes in iterations whose number its interval divides.
         run.seen = run.config.batch * (interval if penalty else interval + 1)
-        run.iteration(frames, dt, None)
+        with run_settings():
+            run.iteration(frames, dt, None)
 
     return work
 

@@ -6,7 +6,11 @@ proportion of the lazy interval, iteration + R1 / d_reg_interval.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +22,8 @@ from digan.bench.training_work import training_phases
 from digan.training.losses import RealPairs
 from digan.training.step import Trainer
 
+_GRAPHS = "digan.training.graphs"
+CAPTURED_AFTER = 4  # calls of an iteration
 KERNELS = {"reference": "auto", "compiled": "reference", "fused": "fused"}
 
 
@@ -83,6 +89,41 @@ def trainer(context: Context, provider: str, precision: str) -> Trainer:
     return Trainer(config, device=context.device)
 
 
+@contextmanager
+def run_settings() -> Iterator[None]:
+    """PyTorch as a run of digan sets it: cuDNN may search, as it may for the original."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def captured(run: Any, graphs: Any = None) -> str:
+    """Lets a trainer repeat its phases as CUDA graphs, as `digan train` does on a GPU.
+
+    Args:
+        run: the trainer.
+        graphs: what captures; None takes the module of this version, if it has one.
+
+    Returns:
+        Why phases are called one operation after the other; empty if they are captured.
+    """
+    if graphs is None:
+        if importlib.util.find_spec(_GRAPHS) is None:
+            return "this version captures no phases"
+        graphs = importlib.import_module(_GRAPHS)
+    reason: str | None = graphs.why_not_graphs("auto", run.device, run.world)
+    if reason is None:
+        run.phases = graphs.GraphedPhases(graphs.CudaCapture(run.device), _say)
+    return reason or ""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _ours(context: Context, provider: str, precision: str) -> tuple[Callable[[], Any], ...]:
     run = trainer(context, provider, precision)
     if provider == "compiled":
@@ -94,13 +135,18 @@ def _ours(context: Context, provider: str, precision: str) -> tuple[Callable[[],
 
     def step() -> None:
         run.seen = run.config.batch  # step 1: an iteration without R1
-        run.iteration(frames, dt, None)
+        with run_settings():
+            run.iteration(frames, dt, None)
 
     def regularize() -> None:
         indices = range(run.config.batch)
-        real = run._reals(frames, dt, None, "R1", indices)
-        run.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, real.augment))
+        with run_settings():
+            real = run._reals(frames, dt, None, "R1", indices)
+            run.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, real.augment))
 
+    if provider == "fused" and not captured(run):
+        for _ in range(CAPTURED_AFTER):
+            step()
     return step, regularize
 
 

@@ -21,6 +21,7 @@ from digan.bench.cases import Context, Options
 from digan.bench.kernel_classes import CLASSES, COLOURS, ROOT, kernel_class, op_class, place
 from digan.bench.profile_report import draw_profiles, format_profiles
 from digan.bench.trace import read_events, summarize
+from digan.bench.training_section import captured, run_settings
 from digan.errors import DiganError
 from digan.plotting import pyplot
 
@@ -340,6 +341,25 @@ def test_a_real_iteration_is_traced(tmp_path):
     }  # fmt: skip
     again = summarize(read_events(tmp_path / "t-iteration-fp32.json"))
     assert again.seconds == plain["seconds"]
+
+
+def test_phases_are_captured_where_they_can_be():
+    """As a run's are; and cuDNN's search is on inside, and as before afterwards."""
+    run = SimpleNamespace(device="cuda", world="one", phases="called")
+    graphs = SimpleNamespace(
+        why_not_graphs=lambda wish, device, world: None if device == "cuda" else f"no {device}",
+        CudaCapture=lambda device: f"capture on {device}",
+        GraphedPhases=lambda capture, say: f"graphs by {capture}",
+    )
+    assert captured(run, graphs) == ""
+    assert run.phases == "graphs by capture on cuda"
+    other = SimpleNamespace(device="cpu", world="one", phases="called")
+    assert captured(other, graphs) == "no cpu"
+    assert other.phases == "called"
+    before = torch.backends.cudnn.benchmark
+    with run_settings():
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark == before
 
 
 def test_phases_that_are_repeated_have_their_names_too():
