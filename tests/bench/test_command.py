@@ -77,6 +77,9 @@ def test_a_small_benchmark_from_end_to_end(tmp_path):
         (["--precision", "fp8"], "must be of fp32,bf16,fp16"),
         (["--repeats", "0"], "must be at least 1"),
         (["--section", ","], "got nothing"),
+        (["--vary", "DIGAN_HOPPER=1"], "must be DIGAN_NAME=A,B, got 'DIGAN_HOPPER=1'"),
+        (["--vary", "PATH=a,b"], "must be DIGAN_NAME=A,B"),
+        (["--seconds", "0"], "must be at least 1"),
         (["extra"], "'extra'"),
     ],
 )
@@ -97,6 +100,7 @@ def test_wrong_flags_are_one_line(words, said, capsys):
         (["--official", "nowhere"], "nowhere"),
         (["--json", "{file}/r.json"], "file"),
         (["--plot", "{file}/plots"], "file"),
+        (["--trace", "{file}/trace.json"], "file"),
     ],
 )
 def test_what_cannot_work_fails_before_the_work(words, said, tmp_path):
