@@ -122,7 +122,8 @@ if wanted library; then
     fi
 fi
 # A library that an earlier run built serves this one too.
-if [ -z "${DIGAN_NATIVE_LIBRARY:-}" ] && [ -f "$out/lib/digan/_native.so" ]; then
+if [ -z "${DIGAN_NATIVE_LIBRARY:-}" ] && [ -f "$out/lib/digan/_native.so" ] &&
+    [ -n "$(reason)" ]; then
     export DIGAN_NATIVE_LIBRARY="$out/lib/digan/_native.so"
 fi
 

@@ -68,6 +68,14 @@ def fused_is_active() -> bool:
     return all(status == "fused" for status in ops.status().values())
 
 
+def formulas_stand_in(device: torch.device) -> bool:
+    """True if the provider `reference` must ask for the formulas.
+
+    On a GPU with native kernels the ops' own choice would be these.
+    """
+    return device.type == "cuda" and fused_is_active()
+
+
 @dataclass
 class Case:
     """One piece of work.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from digan.bench.cases import Case, Context, Subject
+from digan.bench.cases import Case, Context, Subject, formulas_stand_in
 from digan.bench.floors import generator_work
 from digan.bench.machine import DTYPES, available_memory
 from digan.grid import SpaceTimeGrid, frame_times
@@ -126,6 +126,8 @@ def make_network(context: Context, precision: str, impl: Any) -> Generator:
     """With the original's weights where there is an original."""
     config = context.options.config().generator
     dtype = None if precision == "fp32" else DTYPES[precision]
+    if impl is None and formulas_stand_in(context.device):
+        impl = "reference"
     if context.original is not None:
         from digan.bench.official import copied_generator
 

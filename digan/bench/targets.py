@@ -19,7 +19,7 @@ import numpy as np
 from digan.bench.data_wait import waits_of
 from digan.bench.generator_section import UNCHAINED
 from digan.bench.report import whole_iterations
-from digan.bench.rows import Results, Row, read_results
+from digan.bench.rows import Results, Row, merge, read_results
 from digan.errors import DiganError
 
 MACHINE = "H200"
@@ -348,7 +348,7 @@ def together(parts: Sequence[Results]) -> Results:
         parts[0],
         ceilings=[c for part in parts for c in part.ceilings],
         original=next((part.original for part in parts if part.original), {}),
-        rows=[row for part in parts for row in part.rows],
+        rows=merge([row for part in parts for row in part.rows]),
         tables=tables,
     )
 

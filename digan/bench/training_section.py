@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from digan.bench.cases import Case, Context, Subject
+from digan.bench.cases import Case, Context, Subject, formulas_stand_in
 from digan.bench.counting import count_flops
 from digan.bench.training_work import training_phases
 from digan.training.losses import RealPairs
@@ -24,7 +24,10 @@ from digan.training.step import Trainer
 
 _GRAPHS = "digan.training.graphs"
 CAPTURED_AFTER = 4  # calls of an iteration
-KERNELS = {"reference": "auto", "compiled": "reference", "fused": "fused"}
+_FORMULAS = "formulas"
+KERNELS = {
+    "reference": "auto", "compiled": "reference", "fused": "fused", _FORMULAS: "reference",
+}  # fmt: skip
 
 
 def real_batch(context: Context) -> tuple[Tensor, Tensor]:
@@ -80,8 +83,14 @@ def _maker(
     return lambda: _ours(context, provider, precision)
 
 
+def named_on(device: torch.device, provider: str) -> str:
+    """The entry of `KERNELS` for a provider."""
+    return _FORMULAS if provider == "reference" and formulas_stand_in(device) else provider
+
+
 def trainer(context: Context, provider: str, precision: str) -> Trainer:
     """Fresh networks of the preset."""
+    provider = named_on(context.device, provider)
     import dataclasses
 
     kernels: Any = KERNELS[provider]

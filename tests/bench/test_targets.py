@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from digan.bench import cases, generator_section, targets
+from digan.bench import cases, generator_section, targets, training_section
 from digan.bench.cases import SECTIONS, Context, Options
 from digan.bench.data_wait import waits_of
 from digan.bench.generator_section import UNCHAINED, can_chain
@@ -208,6 +208,20 @@ def test_the_header_has_driver_and_clocks():
     text = format_results(found)
     assert "driver 580.1, clocks read: 1,755 to 1,980 MHz" in text
     assert "left out, no time: ops from coord_linear on" in text
+
+
+def test_what_is_called_reference_on_a_gpu_with_kernels_is_the_formulas(monkeypatch):
+    """The ops' own choice there are the kernels, and nothing would be compared."""
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(cases, "fused_is_active", lambda: True)
+    kernels = training_section.KERNELS
+    named = {d.type: training_section.named_on(d, "reference") for d in (gpu, cpu)}
+    assert {d: kernels[name] for d, name in named.items()} == {"cuda": "reference", "cpu": "auto"}
+    assert training_section.named_on(gpu, "fused") == "fused"
+    monkeypatch.setattr(cases, "fused_is_active", lambda: False)
+    assert training_section.named_on(gpu, "reference") == "reference"
+    wanted = Options().providers
+    assert [name for name in kernels if name not in wanted] == ["formulas"]
 
 
 def test_a_generator_that_chains_is_timed_layer_by_layer_too(tmp_path, monkeypatch):
