@@ -28,6 +28,7 @@ VERBS: dict[str, Verb] = {
     "prepare": Verb("make a training store from videos or frame folders", "prepare"),
     "data check": Verb("report on a store: counts, lengths, damage, a contact sheet", "data_check"),
     "train": Verb("train a model, or continue a run", "train"),
+    "watch": Verb("show a run as it goes, with warnings", "watch"),
     "generate": Verb("make videos with a trained network", "generate"),
     "evaluate": Verb("measure a network or a folder of videos: FVD, KVD, IS", "evaluate"),
     "inspect": Verb("show what a network has learned: frequencies, phases, blocks", "inspect"),

@@ -14,9 +14,12 @@ from typing import Any, Literal, TypeVar
 from digan.errors import DiganError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+GeneratorPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Preset = Literal["official", "fast", "tiny"]
 Kernels = Literal["auto", "fused", "reference"]
+Switch = Literal["auto", "on", "off"]
 T = TypeVar("T")
+FP16_CLAMP = 256.0
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 MOST_SIZE = 1 << 16
 # What the names of metrics look like; digan.metrics.protocols says what they mean.
@@ -79,7 +82,7 @@ class GeneratorConfig:
     motion_scale: float = 0.25
     """Factor of time before the motion network; larger starts from faster motion."""
     clamp: float | None = None
-    """Bound on activations; fp16 wants 256."""
+    """Bound on activations; a run in fp16 without one sets 256."""
 
     def __post_init__(self) -> None:
         _check_resolution(self.resolution)
@@ -139,15 +142,26 @@ class TrainConfig:
     """Train class-conditionally on the store's labels."""
     batch: int = 64
     """Samples of an iteration, over all processes."""
-    batch_gpu: int | None = None
-    """Samples of a pass through the networks; smaller than the batch accumulates gradients."""
+    batch_gpu: int | str | None = None
+    """Samples of a pass through the networks; smaller than the batch accumulates gradients.
+    auto: as many as fit into memory."""
     kimg: float = 25000.0
     """Length of the run in thousands of real samples."""
     precision: Precision = "fp32"
     """Arithmetic of the networks; statistics, losses and optimisers stay in fp32."""
+    generator_precision: GeneratorPrecision | None = None
+    """Arithmetic of the generator's coordinate layers, if not that of precision; tf32 without
+    a GPU rounds operands by hand, in fp32. Coordinates and phases stay in fp32 in all."""
+    recompute: bool = False
+    """Make activations again in the backward pass instead of keeping them: a third more
+    arithmetic, and memory that hardly grows with the samples of a pass."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
     --fused-kernels and --no-fused-kernels stand for fused and reference."""
+    cuda_graphs: Switch = "auto"
+    """Phases of an iteration as CUDA graphs: where they can be, always (or an error), never."""
+    compile: bool = False
+    """torch.compile for the discriminators, except in R1; pays on a GPU if at all."""
     mirror: bool = True
     """Flip clips horizontally with probability 1/2."""
     augment: bool = True
@@ -191,6 +205,11 @@ class TrainConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
+    @property
+    def precision_of_generator(self) -> GeneratorPrecision:
+        """That of the generator: its own, or that of both networks."""
+        return self.generator_precision or self.precision
+
     def __post_init__(self) -> None:
         if self.resolution is not None:
             _check_resolution(self.resolution)
@@ -206,7 +225,9 @@ class TrainConfig:
             raise DiganError(f"threads must be at least 1, got {self.threads}")
         if not 0 <= self.seed < 1 << 63:
             raise DiganError(f"seed must be from 0 to 2^63 - 1, got {self.seed}")
-        part = self.batch_gpu or self.batch
+        if isinstance(self.batch_gpu, str) and self.batch_gpu != "auto":
+            raise DiganError(f"batch-gpu must be a number or auto, got {self.batch_gpu}")
+        part = self.batch if self.batch_gpu == "auto" else self.part
         if part < 1 or self.batch % part:
             raise DiganError(
                 f"batch-gpu must divide the batch of {self.batch}, got {self.batch_gpu}"
@@ -224,6 +245,17 @@ class TrainConfig:
                 "metrics must be of fd-random3d, digan-fvd, fvd2048_16f and the like, "
                 f"got {', '.join(sorted(unknown))}"
             )
+
+    @property
+    def part(self) -> int:
+        """Samples of a pass through the networks.
+
+        Raises:
+            DiganError: `batch_gpu` is auto, which `digan.training.batch_size` makes a number.
+        """
+        if isinstance(self.batch_gpu, str):
+            raise DiganError(f"batch-gpu must be a number by now, got {self.batch_gpu}")
+        return self.batch if self.batch_gpu is None else self.batch_gpu
 
 
 PRESETS: dict[str, TrainConfig] = {
@@ -252,6 +284,8 @@ PRESETS: dict[str, TrainConfig] = {
 def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainConfig:
     """The configuration with its networks fitted to a data set's resolution and classes.
 
+    A generator in fp16 gets its clamp, unless it has one.
+
     Raises:
         DiganError: another resolution was asked for.
     """
@@ -261,10 +295,15 @@ def resolve(config: TrainConfig, *, resolution: int, num_classes: int) -> TrainC
             "store of that resolution"
         )
     classes = num_classes if config.cond else 0
+    clamp = config.generator.clamp
+    if clamp is None and config.precision_of_generator == "fp16":
+        clamp = FP16_CLAMP  # here, so that snapshots carry it
     return dataclasses.replace(
         config,
         resolution=resolution,
-        generator=dataclasses.replace(config.generator, resolution=resolution, num_classes=classes),
+        generator=dataclasses.replace(
+            config.generator, resolution=resolution, num_classes=classes, clamp=clamp
+        ),
         discriminator=dataclasses.replace(
             config.discriminator, resolution=resolution, num_classes=classes
         ),
@@ -292,7 +331,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
             dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float, int: _to_int}),
         )
     except (dacite.DaciteError, TypeError, ValueError) as error:
-        raise DiganError(f"the configuration does not fit {kind.__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DiganError(f"the configuration does not fit {kind.__name__}: {reason}") from error
 
 
 # True is an int to Python and an int is a float to dacite. A value that is no number leaves

@@ -32,7 +32,8 @@ from digan.generate import Request, choose_videos, render_files
 from digan.grid import frame_times
 from digan.nn.snapshot import load_network, network_path
 from digan.synthesis import clips
-from digan.training.loop import open_data, train
+from digan.training.loop import train
+from digan.training.opening import open_data
 from digan.training.runs import read_status
 from digan.training.samples import real_clips
 

@@ -16,7 +16,8 @@ from digan.data.video import decode_frames
 from digan.errors import DiganError
 from digan.files import write_text
 from digan.showcase.media import POSTER, Clip, Group
-from digan.showcase.page import Page, command, text
+from digan.showcase.page import Page, command
+from digan.watching.curves import curves
 
 
 def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
@@ -39,36 +40,6 @@ def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
         f"<p>Distance between videos: {end['pairwise_ratio']:.2f} of the data's. "
         f"Change per frame: {end['change_ratio']:.2f} of the data's.</p>"
     )
-
-
-def _curves(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
-    """Line plots over kimg as inline SVG; names maps a statistic to its colour."""
-    width, height, left, bottom = 720, 240, 46, 28
-    points = {name: [(r["kimg"], r[name]) for r in rows if name in r] for name in names}
-    values = [v for line in points.values() for _, v in line]
-    if not values:
-        return ""
-    top, last = max(values) * 1.05 or 1.0, max(r["kimg"] for r in rows)
-
-    def place(kimg: float, value: float) -> str:
-        x = left + (width - left - 10) * kimg / last
-        y = (height - bottom) * (1 - value / top) + 4
-        return f"{x:.1f},{y:.1f}"
-
-    lines = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="2" '
-        f'points="{" ".join(place(k, v) for k, v in points[name])}"/>'
-        f'<text x="{left + 10 + 150 * i}" y="16" style="fill:{colour}">{text(name)}</text>'
-        for i, (name, colour) in enumerate(names.items())
-    )
-    axis = (
-        f'<line x1="{left}" y1="4" x2="{left}" y2="{height - bottom + 4}" stroke="#9aa7b3"/>'
-        f'<line x1="{left}" y1="{height - bottom + 4}" x2="{width}" y2="{height - bottom + 4}" '
-        f'stroke="#9aa7b3"/><text x="4" y="14">{top:.2g}</text>'
-        f'<text x="{width - 80}" y="{height - 6}">{last:g} kimg</text>'
-        f'<text x="4" y="{height - bottom + 4}">0</text>'
-    )
-    return f'<svg viewBox="0 0 {width} {height}" role="img" width="100%">{axis}{lines}</svg>'
 
 
 def _group(path: Path, caption: str) -> Group:
@@ -99,7 +70,10 @@ def write_page(
     stats = [
         json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    losses = {"G/loss": "#2f6fb3", "D/fake_loss": "#c2571a", "D/real_loss": "#3d8a4f"}
+    losses = {
+        name: [(row["kimg"], row[name]) for row in stats if name in row]
+        for name in ("G/loss", "D/fake_loss", "D/real_loss")
+    }
     page = Page(
         "digan demo",
         [
@@ -129,7 +103,7 @@ def write_page(
         '<p class="soft">fd-random3d is a Fréchet distance in the features of a random network: '
         "comparable with the lines beside it, not with published FVD.</p>"
     )
-    page.raw(_curves(stats, losses) + "</section>")
+    page.raw(curves(losses) + "</section>")
     page.heading("Next", "next")
     network = shlex.quote(str(run))
     page.raw(command(f"digan showcase --network {network} --out showcase"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from digan import ops
-from digan.config import Kernels
+from digan.config import GeneratorPrecision, Kernels, Precision
 from digan.errors import DiganError
 
 COMPUTE_DTYPES: dict[str, torch.dtype | None] = {
@@ -13,6 +15,39 @@ COMPUTE_DTYPES: dict[str, torch.dtype | None] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Of the generator's coordinate layers, as `Generator` takes it.
+
+    Attributes:
+        dtype: of activations and matrices; None for that of the parameters.
+        tf32: whether products of float32 round their operands; None for PyTorch's setting.
+    """
+
+    dtype: torch.dtype | None
+    tf32: bool | None = None
+
+
+def generator_arithmetic(precision: GeneratorPrecision) -> Arithmetic:
+    """What a setting means for the generator."""
+    if precision == "tf32":
+        return Arithmetic(None, tf32=True)
+    return Arithmetic(COMPUTE_DTYPES[precision])
+
+
+def discriminator_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """Arithmetic of the discriminators; None for that of their parameters.
+
+    bf16 means float16 on a GPU: as fast and as small as bfloat16, with three bits more, which
+    their gradients need (docs/performance.md); the clamp bounds activations, and the scale of
+    losses lifts gradients into its range. On a CPU, where float16 is slow, it means bfloat16 in
+    the backward pass alone.
+    """
+    if precision == "bf16" and device.type != "cpu":
+        return torch.float16
+    return COMPUTE_DTYPES[precision]
 
 
 def wished_impl(kernels: Kernels) -> str:

@@ -76,6 +76,7 @@ def test_videos_shorter_than_the_clip(digan, store):
         ("--batch 0", "batch must be positive and finite, got 0"),
         ("--batch 6", "batch must be a multiple of 4, the group"),
         ("--batch-gpu 3", "batch-gpu must divide the batch of 4, got 3"),
+        ("--batch-gpu banana", "batch-gpu must be a number or auto, got banana"),
         ("--kimg nan", "kimg must be positive and finite, got nan"),
         ("--kimg inf", "kimg must be positive and finite, got inf"),
         ("--workers -1", "workers must be at least 0, got -1"),

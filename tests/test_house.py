@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "randomness": {"errors"},
     "files": {"errors"},
     "ranges": {"errors"},
+    "processes": {"errors"},
     "native": {"_version", "toolkit"},
     "plotting": {"errors"},
     "ops": {"native"},
@@ -45,10 +46,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": BASE | {"ops", "grid", "config", "files"},
     "data": BASE | {"config"},
     "synthesis": MODEL | {"data"},
-    "metrics": MODEL | {"data", "synthesis", "files"},
-    "training": FRAMES | {"execution", "files"},
-    "generate": FRAMES | {"execution", "files", "ranges"},
-    "bench": FRAMES | {"training", "execution", "files", "info", "plotting"},
+    "metrics": MODEL | {"data", "synthesis", "files", "processes"},
+    "watching": BASE | {"data", "files", "showcase"},
+    "training": FRAMES | {"execution", "files", "processes", "watching"},
+    "generate": FRAMES | {"execution", "files", "ranges", "processes"},
+    "bench": FRAMES | {"training", "execution", "files", "generate", "info", "plotting"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL | {"files"},
@@ -56,11 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "showcase": FRAMES | {"_version", "generate", "files", "inversion"},
     "explore": FRAMES,
     "demo": SHOW | {"generate", "demo_page", "files"},
-    "demo_page": {"errors", "files", "data", "showcase"},
+    "demo_page": {"errors", "files", "data", "showcase", "watching"},
     "cli": BASE,
     "verbs": SHOW
     | {"bench", "cli", "info", "explore", "demo", "generate", "execution", "ranges"}
-    | {"inspection", "inversion", "files"},
+    | {"inspection", "inversion", "files", "processes", "watching"},
     "__main__": {"cli"},
 }
 # Rooms that others take out of the house: nothing beyond the standard library and these.

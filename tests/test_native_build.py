@@ -31,6 +31,7 @@ OPS = (
     "fourier_features_at",
     "fourier_features_at_backward",
     "fourier_features_backward",
+    "frames_to_uint8",
     "modulated_linear",
     "modulated_linear_backward",
 )

@@ -85,6 +85,7 @@ PACKS = {
     "fourier_features_at_kernel": {"STG.128"},
     "fourier_features_at_backward_kernel": {"LDG.128"},
     "fourier_features_backward_kernel": {"LDG.128"},
+    "frames_to_uint8_kernel": BOTH,
     "modulated_linear_narrow_kernel": {"LDG.128"},
     "modulated_linear_narrow_backward_kernel": BOTH,
 }

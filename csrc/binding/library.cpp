@@ -24,6 +24,7 @@ DIGAN_REGISTER(DIGAN_NAMESPACE, DIGAN_DISPATCH_KEY, m) {
   m.impl("bias_act", TORCH_BOX(&digan::bias_act));
   m.impl("bias_act_backward", TORCH_BOX(&digan::bias_act_backward));
   m.impl("fir_resample", TORCH_BOX(&digan::fir_resample));
+  m.impl("frames_to_uint8", TORCH_BOX(&digan::frames_to_uint8));
 }
 
 #ifndef DIGAN_EMULATED

@@ -121,4 +121,6 @@ Tensor fir_resample(const Tensor& x,            // [N, C, H, W]
                     bool flip_filter,
                     double gain);
 
+Tensor frames_to_uint8(const Tensor& frames);  // any shape -> uint8 of the same
+
 }  // namespace digan

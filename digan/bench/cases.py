@@ -18,9 +18,11 @@ Subject = tuple[str, str]  # provider, precision
 MODULES = {
     "ops": "digan.bench.op_section",
     "generator": "digan.bench.generator_section",
+    "sampling": "digan.bench.sampling_section",
     "showcase": "digan.bench.showcase_section",
     "training": "digan.bench.training_section",
     "profile": "digan.bench.profile_section",
+    "gradients": "digan.bench.memory_section",
     "loader": "digan.bench.loader_section",
 }
 SECTIONS = tuple(MODULES)

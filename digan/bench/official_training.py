@@ -131,7 +131,7 @@ class OfficialIteration:
         Args:
             frames: uint8 [B, 2, 3, H, W]. dt: [B]. label: classes [B], or None.
         """
-        part = self.config.batch_gpu or self.config.batch
+        part = self.config.part
         images = frames.to(self.device).flatten(1, 2).to(torch.float32) / 127.5 - 1
         times = dt.to(self._time_dtype).view(-1, 1, 1, 1).to(self.device)
         images = torch.cat([images, times * torch.ones_like(images[:, :1])], dim=1)
@@ -168,7 +168,7 @@ class OfficialIteration:
     def _codes(self, phases: int) -> list[list[tuple[Tensor, Tensor]]]:
         """Latents and one-hot classes for every phase, in parts; its loop draws for all four."""
         batch, classes = self.config.batch, self.config.generator.num_classes
-        part = self.config.batch_gpu or batch
+        part = self.config.part if self.config.batch_gpu else batch
         z = torch.randn([phases * batch, self.config.generator.latent_dim], device=self.device)
         if classes:
             drawn = torch.randint(classes, (phases * batch,), device=self.device)

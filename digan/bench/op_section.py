@@ -22,11 +22,12 @@ LRELU = {"activation": "lrelu", "gain": math.sqrt(2)}
 # What stays in float32 beside low-precision inputs.
 _WIDE = {"freq", "phase", "coords", "y", "x_axis", "bias", "filter", "left", "right"}
 _WIDE_OPS = {"fourier_features", "fourier_features_at", "factorized_modulation"}
-_NO_GRADIENT = {"filter", "y"}
+_NO_GRADIENT = {"filter", "y", "frames"}
 LINEAR = ("modulated_linear", "coord_linear")
 # Operations for a number of the output, of ops that the counter of products sees nothing of:
 # bias, slope, gain and two clamps; a rotation, six for a sine and a cosine; scale, shift, clamps.
 POINTWISE = {"bias_act": 5.0, "fourier_features": 3.0, "frames_to_uint8": 4.0}
+EXACT = ("frames_to_uint8",)  # whole numbers, without a gradient
 # What is called: the forward pass, it and all gradients, the gradients alone.
 FORMS = FORWARD, BOTH, GRADIENTS = "", " +backward", " gradients"
 
@@ -55,6 +56,7 @@ def sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
             {"shape": (2 * b, first, side, side), "filter": (4,)},
             {"down": 2, "padding": 1},
         ),
+        ("frames_to_uint8", {"shape": (b, t, side, side, 3)}, {}),
     ]
 
 
@@ -79,7 +81,7 @@ def tile_sizes(context: Context) -> list[tuple[str, dict[str, Any], dict[str, An
 def cases(context: Context) -> Iterator[Case]:
     """Every op, then the workloads of other INR projects (`digan.bench.inr_rows`)."""
     for name, size, options in sizes(context):
-        for form in FORMS if name in LINEAR else FORMS[:2]:
+        for form in FORMS[: 3 if name in LINEAR else 1 if name in EXACT else 2]:
             yield _case(context, name, size, options, form)
     for name, size, options in tile_sizes(context):
         for form in FORMS:
@@ -122,7 +124,7 @@ def _case(
         dtype = {"dtype": DTYPES[precision]} if name.startswith("fourier") else {}
         with torch.no_grad():
             out = function(**inputs, **options, **dtype)
-        cotangent = torch.randn_like(out)
+        cotangent = torch.randn_like(out, dtype=out.dtype if grads else torch.float32)
 
         def call(
             run: Callable[..., Tensor],

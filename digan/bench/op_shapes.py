@@ -50,5 +50,6 @@ INPUTS: dict[str, Callable[[dict[str, Any]], Shapes]] = {
         ),
     },
     "bias_act": lambda s: {"x": s["shape"], "bias": (s["shape"][s.get("dim", 1)],)},
+    "frames_to_uint8": lambda s: {"frames": s["shape"]},
     "fir_resample": lambda s: {"x": s["shape"], "filter": s["filter"]},
 }

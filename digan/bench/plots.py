@@ -24,6 +24,7 @@ COLOURS = {
     "formula": "#e69f00", "compiled": "#56b4e9", "reference": "#0072b2", "fused": "#009e73",
     "store": "#0072b2", "decoded": "#0072b2", "workers together": "#0072b2",
     "CoordMLP": "#0072b2", "rotated": "#cc79a7", "unchained": "#b2df8a",
+    "kept": "#8c8c8c", "recomputed": "#0072b2", "chunks": "#009e73",
 }  # fmt: skip
 
 

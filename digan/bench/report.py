@@ -10,6 +10,7 @@ import numpy as np
 from digan.bench.data_wait import format_waits, waits_of
 from digan.bench.profile_report import format_profiles
 from digan.bench.rows import Results, Row
+from digan.bench.sampling_report import sampling_summary
 
 R1_INTERVAL = 16  # iterations; the default of d_reg_interval
 COLUMNS = ("provider", "precision", "alloc", "median", "p20 - p80", "runs", "rate", "floor", "peak")
@@ -26,6 +27,7 @@ def format_results(results: Results) -> str:
     parts += [f"left out, no time: {part['section']} from {part['from']} on"
               for part in results.tables.get("left out", [])]  # fmt: skip
     parts.append(denser_cost(results))
+    parts.append(sampling_summary(results))
     parts.append(format_waits(waits_of(results)))
     parts.append(headline(results))
     return "\n\n".join(part for part in parts if part)
@@ -107,7 +109,7 @@ def _section(section: str, rows: list[Row]) -> str:
 def baseline(rows: list[Row]) -> str:
     """Whom a case's rows are compared with: the original, the plain way, or the formula."""
     present = {row.provider for row in rows if row.samples}
-    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames"):
+    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames", "serial"):
         if name in present:
             return name
     # One provider under several settings of the environment: the first of them.

@@ -94,7 +94,9 @@ def trainer(context: Context, provider: str, precision: str) -> Trainer:
     import dataclasses
 
     kernels: Any = KERNELS[provider]
-    config = dataclasses.replace(context.options.config(precision), kernels=kernels)
+    config = dataclasses.replace(
+        context.options.config(precision), kernels=kernels, compile=provider == "compiled"
+    )
     return Trainer(config, device=context.device)
 
 
@@ -135,11 +137,6 @@ def _say(text: str) -> None:
 
 def _ours(context: Context, provider: str, precision: str) -> tuple[Callable[[], Any], ...]:
     run = trainer(context, provider, precision)
-    if provider == "compiled":
-        # The R1 step stays eager: PyTorch compiles no double backward.
-        run.generator.compile()
-        for network in (run.discriminator.video, run.discriminator.image):
-            network.compile()
     frames, dt = real_batch(context)
 
     def step() -> None:

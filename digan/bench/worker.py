@@ -142,6 +142,7 @@ def time_section(job: Job) -> dict[str, Any]:
                     note=case.notes.get((provider, precision), ""),
                 )
             )
+    rows += getattr(module, "rows", lambda _: [])(context)  # of a section that times nothing
     if hasattr(module, "tables") and "left out" not in tables:
         tables.update(module.tables(context))
     clocks.append(read_clocks(context.device))

@@ -15,6 +15,8 @@ from digan.errors import DiganError
 
 RESIZE_FILTER = "lanczos"  # recorded in every store, since it changes evaluation numbers
 JPEG_QUALITY = 95
+# Pixels of a picture or frame, beyond which its header is not believed: 8192 x 8192.
+MOST_PIXELS = 1 << 26
 
 Image = NDArray[np.uint8]
 
@@ -27,6 +29,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     """
     try:
         with PilImage.open(path) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"{opened.width}x{opened.height} pixels are too many")
             image: PilImage.Image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I;16"):
                 grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)

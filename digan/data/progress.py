@@ -1,4 +1,4 @@
-"""One way to show progress with the remaining time, on terminals and in log files."""
+"""One way to show progress and time, on terminals and in log files."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def progress_bar(what: str, total: int, unit: str, shown: bool) -> tqdm[Any]:
         mininterval=interval,
         disable=not shown,
     )
+
+
+def duration(seconds: float) -> str:
+    """1h 02m 03s."""
+    total = round(seconds)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
+    if hours:
+        return f"{hours}h {minutes:02d}m {rest:02d}s"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

@@ -16,7 +16,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class Store:
         self.lossy: bool = self.info["lossy"]
         self.videos = self._index(VIDEOS_FILE, VIDEO_ROW, self.num_videos)
         self._frames = self._index(FRAMES_FILE, FRAME_ROW, self.num_frames)
+        self._check_videos()
         for number, size in enumerate(self.info["shards"]):
             shard = self.path / shard_name(number)
             found = shard.stat().st_size if shard.is_file() else None
@@ -98,7 +99,7 @@ class Store:
     def _index(self, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
         try:
             table: NDArray[Any] = np.load(self.path / name, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy runs a damaged header through a tokenizer, and more
             raise DiganError(f"store {self.path} is damaged: {name} cannot be read") from error
         if table.dtype != dtype or table.shape != (rows,):
             raise DiganError(
@@ -106,6 +107,20 @@ class Store:
                 f"got {list(table.shape)} of {table.dtype}"
             )
         return table
+
+    def _check_videos(self) -> None:
+        """Raises DiganError unless the videos follow each other and all numbers are in range."""
+        videos = self.videos
+        ends = np.cumsum(videos["count"])
+        good = (
+            (videos["count"] >= 0).all()
+            and (videos["first"] == ends - videos["count"]).all()
+            and (not len(ends) or ends[-1] == self.num_frames)
+            and ((videos["label"] >= -1) & (videos["label"] < len(self.classes))).all()
+            and ((videos["split"] >= -1) & (videos["split"] < len(self.splits))).all()
+        )
+        if not good:
+            raise DiganError(f"store {self.path} is damaged: {VIDEOS_FILE} contradicts itself")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
@@ -139,6 +154,10 @@ class Store:
             raise DiganError(
                 f"store {self.path} is damaged: {NAMES_FILE} cannot be read"
             ) from error
+        if not _are_texts(names) or len(names) != self.num_videos:
+            raise DiganError(
+                f"store {self.path} is damaged: {NAMES_FILE} must have {self.num_videos} names"
+            )
         return tuple(names)
 
     def report(self) -> Iterator[dict[str, Any]]:
@@ -194,8 +213,9 @@ class Store:
         length, offset = int(row["length"]), int(row["offset"])
         try:
             data = os.pread(self._descriptor(int(row["shard"])), length, offset)
-        except OSError as error:
-            raise self._damaged(index, f"it cannot be read ({error.strerror})") from error
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise self._damaged(index, f"it cannot be read ({reason})") from error
         if len(data) != length:
             raise self._damaged(index, f"{len(data)} of {length} bytes are there")
         if zlib.crc32(data) != int(row["crc"]):
@@ -257,4 +277,32 @@ def read_info(path: Path) -> dict[str, Any]:
             f"store {path} has format version {info.get('version')}, this digan reads "
             f"version {VERSION}: prepare it again, into another folder"
         )
+    for name, right in _ENTRIES.items():
+        if not right(info.get(name)):
+            raise DiganError(
+                f"store {path} is damaged: {STORE_FILE} has no {name} that could be: "
+                f"{str(info.get(name))[:60]!r}"
+            )
     return info
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 60
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+# What store.json must hold for a store to be opened.
+_ENTRIES: dict[str, Callable[[Any], bool]] = {
+    "resolution": lambda value: _is_count(value) and 0 < value <= 1 << 14,
+    "fps": lambda value: type(value) in (int, float) and 0 <= value < 1e6,
+    "classes": _are_texts,
+    "splits": _are_texts,
+    "num_videos": _is_count,
+    "num_frames": _is_count,
+    "lossy": lambda value: type(value) is bool,
+    "shards": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "codec": lambda value: isinstance(value, str),
+}

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digan.data.gif import GifPalettes
-from digan.data.images import write_frame_sheet
+from digan.data.images import MOST_PIXELS, write_frame_sheet
 from digan.errors import DiganError
 
 __all__ = ["Decoding", "Frame", "VideoInfo", "VideoWriter", "decode_frames", "probe",
@@ -96,6 +96,8 @@ class Decoding(Iterator[Frame]):
         # yields must not depend on how threads were scheduled.
         stream.thread_type = "NONE"
         stream.thread_count = 1
+        # A frame may be larger than the header said: the decoder is not to ask memory for it.
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         period = 1 / self.info.fps if self.info.fps > 0 else 1 / 25
         count, broken = 0, 0
         start: float | None = None
@@ -201,6 +203,10 @@ def _info(path: Path, container: av.container.InputContainer) -> VideoInfo:
     context = stream.codec_context
     if context.width < 1 or context.height < 1:
         raise DiganError(f"{path} is no video: its size is {context.width}x{context.height}")
+    if context.width * context.height > MOST_PIXELS:
+        raise DiganError(
+            f"{path} is no video to train on: its size is {context.width}x{context.height}"
+        )
     rate = stream.average_rate or stream.base_rate or stream.guessed_rate
     fps = float(rate) if rate else 0.0
     return VideoInfo(

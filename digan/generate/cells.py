@@ -29,15 +29,33 @@ from digan.synthesis import (
 )
 from digan.synthesis.marks import FILTERS, Frames
 
+# Frames of a video that share what is made once for them, see `digan.nn.pieces`.
+_SHARING_FRAMES = 8
+# A short video is cut in as many chunks, so that the first is encoded while the last is computed.
+_PARTS = 4
 
-def cell_frames(generator: Generator, cell: Cell, request: Request) -> Iterator[Frames]:
+
+def chunk_of(generator: Generator, places: int, request: Request) -> int:
+    """How many frames of each of so many places of a grid are computed at once.
+
+    A GPU's chunks are large, and a grid waits for one of every place: they share it.
+    """
+    side, device = request.grid.frame_size(generator.config.resolution), generator.w_avg.device
+    if request.chunk is not None:
+        return request.chunk
+    if device.type == "cpu":
+        part = max(_SHARING_FRAMES, -(-len(request.t) // _PARTS))
+        return min(chunk_frames(1, side), part)
+    return chunk_frames(places, side, device, least=min(_SHARING_FRAMES, chunk_frames(1, side)))
+
+
+def cell_frames(generator: Generator, cell: Cell, request: Request, chunk: int) -> Iterator[Frames]:
     """Chunks [n, H, W, 3] of a cell, every video rendered on its own.
 
-    A video's numbers then do not depend on its neighbours. All cells of a request come in
-    chunks of the same numbers of frames.
+    A video's numbers then do not depend on its neighbours. On a GPU nothing is lost by it: at 128
+    frames of 128x128 every layer of one video has 1,000 tiles of rows and more for 132
+    multiprocessors.
     """
-    side = request.grid.frame_size(generator.config.resolution)
-    chunk = request.chunk or chunk_frames(1, side)
     shots = _shots(generator, cell.videos, request)
     # What plain enlargements start from: the same frames on the training grid.
     coarse = [] if not request.compare else [dataclasses.replace(s, grid=_plain(s)) for s in shots]

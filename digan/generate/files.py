@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from digan.config import Kernels, Precision
-from digan.data.sinks import FrameSink, SheetFile, open_sink, tile_frames
+from digan.config import GeneratorPrecision, Kernels
+from digan.data.sinks import SheetFile, tile_frames
 from digan.errors import DiganError
-from digan.execution import COMPUTE_DTYPES, choose_device, choose_impl
+from digan.execution import choose_device, choose_impl, generator_arithmetic
 from digan.files import writable_folder
-from digan.generate.cells import cell_frames, panels
+from digan.generate.cells import cell_frames, chunk_of, panels
 from digan.generate.request import MOST_PIXELS, Request
-from digan.generate.stopping import Stopped, whole
+from digan.generate.stopping import Stopped
 from digan.generate.videos import Cell, Video, choose_cells
+from digan.generate.writing import FilesAtOnce, encoders_for
 from digan.nn import Generator
 from digan.nn.snapshot import NetworkInfo, load_network
 
@@ -32,10 +31,13 @@ def render_files(
     grid: tuple[int, int] | None = None,
     *,
     progress: bool = True,
+    encoders: int | None = None,
 ) -> list[Path]:
     """Writes the videos, one file each or one grid of all; returns the paths.
 
-    Within `stoppable`, a signal ends the work with files that play (an npz goes).
+    Frames are encoded while the next are computed, those of `encoders` videos at once (by default
+    `encoders_for` the device). Within `stoppable`, a signal ends the work with files that play
+    (an npz goes).
 
     Raises:
         DiganError: a grid with fewer places than videos, a place that cannot be written, what
@@ -43,23 +45,35 @@ def render_files(
         Stopped: a signal came.
     """
     cells = choose_cells(videos, walk=request.walk, difference=request.difference)
-    columns = _checked(generator, cells, request, grid)
+    columns, pixels = _checked(generator, cells, request, grid)
     writable_folder(request.outdir)
     groups = [cells] if grid is not None else [[cell] for cell in cells]
     paths: list[Path] = []
-    total = len(request.t) * len(groups)
+    count = len(request.t)
+    most = encoders_for(generator.w_avg.device, pixels) if encoders is None else encoders
+    total = count * len(groups)
     with tqdm(total=total, unit="frame", disable=not progress, file=sys.stderr) as bar:
-        for group in groups:
-            stem = group[0].name if grid is None else f"grid{group[0].name}"
-            stem = stem if len(group) == 1 or grid is None else f"{stem}-{group[-1].name}"
-            paths += _render_group(generator, group, request, stem, columns, bar)
+        at_once = FilesAtOnce(most, bar.update)
+        try:
+            with at_once:
+                for group in groups:
+                    stem = group[0].name if grid is None else f"grid{group[0].name}"
+                    stem = stem if len(group) == 1 or grid is None else f"{stem}-{group[-1].name}"
+                    own = [request.outdir / _file_name(stem, kind) for kind in request.formats]
+                    files = at_once.begin(own, request.fps, count)
+                    for frames in _tiles(generator, group, request, columns):
+                        files.put(frames)
+                    paths += own
+        except Stopped as stopped:
+            stopped.done = at_once.kept
+            raise
     return paths
 
 
 def _checked(
     generator: Generator, cells: Sequence[Cell], request: Request, grid: tuple[int, int] | None
-) -> int:
-    """The grid's columns, once everything fits."""
+) -> tuple[int, int]:
+    """The grid's columns, and the pixels of a picture, once everything fits."""
     columns, rows = grid or (1, 1)
     if grid is not None and columns * rows < len(cells):
         raise DiganError(
@@ -77,37 +91,7 @@ def _checked(
             f"pictures must be at most {MOST_PIXELS} pixels a side, got {width}x{height}: "
             f"choose a smaller --size or --grid"
         )
-    return columns
-
-
-def _render_group(
-    generator: Generator,
-    group: Sequence[Cell],
-    request: Request,
-    stem: str,
-    columns: int,
-    bar: Any,
-) -> list[Path]:
-    paths = [request.outdir / _file_name(stem, kind) for kind in request.formats]
-    done = 0
-    try:
-        with contextlib.ExitStack() as stack:
-            sinks: list[FrameSink] = [
-                stack.enter_context(open_sink(path, request.fps, len(request.t))) for path in paths
-            ]
-            for frames in _tiles(generator, group, request, columns):
-                for frame in frames:
-                    with whole():
-                        for sink in sinks:
-                            sink.write(frame)
-                        done += 1
-                        bar.update()
-    except Stopped as stopped:
-        kept = [str(path) for path in paths if path.exists()]
-        if kept:
-            stopped.done = f"{' '.join(kept)} of {done} frames, of {len(request.t)}"
-        raise
-    return paths
+    return columns, width * height
 
 
 def _file_name(stem: str, kind: str) -> str:
@@ -118,7 +102,8 @@ def _tiles(
     generator: Generator, group: Sequence[Cell], request: Request, columns: int
 ) -> Iterator[NDArray[np.uint8]]:
     """Chunks [n, H, W, 3] of the group's cells side by side."""
-    streams = [cell_frames(generator, cell, request) for cell in group]
+    chunk = chunk_of(generator, len(group), request)
+    streams = [cell_frames(generator, cell, request, chunk) for cell in group]
     for pieces in zip(*streams, strict=True):
         if len(pieces) == 1:
             yield pieces[0]
@@ -130,7 +115,7 @@ def _tiles(
 def open_network(
     name: str,
     *,
-    precision: Precision = "fp32",
+    precision: GeneratorPrecision = "fp32",
     kernels: Kernels = "auto",
     device: str | None = None,
 ) -> tuple[Generator, NetworkInfo]:
@@ -140,9 +125,11 @@ def open_network(
         DiganError: a file that cannot be read, kernels demanded that cannot run.
     """
     chosen = choose_device(device)
+    arithmetic = generator_arithmetic(precision)
     return load_network(
         name,
         impl=choose_impl(kernels, chosen),
-        dtype=COMPUTE_DTYPES[precision],
+        dtype=arithmetic.dtype,
+        tf32=arithmetic.tf32,
         device=chosen,
     )

@@ -65,18 +65,25 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def asked() -> bool:
+    """True within `whole` if a signal waits for its end."""
+    return _state.waiting is not None
+
+
 @contextlib.contextmanager
 def whole() -> Iterator[None]:
-    """What is within is finished first: a signal that comes meanwhile raises at the end.
+    """What is within is finished first: a signal that comes meanwhile raises at the outer end.
 
     Raises:
         Stopped: a signal came.
     """
-    _state.held = True
+    outer, _state.held = _state.held, True
     try:
         yield
     finally:
-        _state.held = False
+        _state.held = outer
+    if outer:
+        return
     number, _state.waiting = _state.waiting, None
     if number is not None:
         raise Stopped(number)

@@ -7,7 +7,9 @@ from digan.metrics.clip_sets import (
     VideoSet,
     choose_clips,
     clip_batches,
+    gather_batches,
     open_videos,
+    own_batches,
 )
 from digan.metrics.controls import (
     ControlReport,
@@ -55,6 +57,8 @@ __all__ = [
     "ChosenClips",
     "choose_clips",
     "clip_batches",
+    "own_batches",
+    "gather_batches",
     "FeatureStatistics",
     "FrechetParts",
     "frechet_distance",

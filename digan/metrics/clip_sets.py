@@ -27,6 +27,7 @@ from digan.data.video import decode_frames
 from digan.errors import DiganError
 from digan.files import file_sha256
 from digan.metrics.protocols import ClipRule
+from digan.processes import World
 from digan.randomness import Permutation, sample_rng
 
 
@@ -377,6 +378,24 @@ class _Clips:
             return str(error)
 
 
+def own_batches(count: int, batch: int, world: World | None = None) -> list[range]:
+    """Numbers 0 to count - 1 in batches, of which a process gets every `world.size`-th.
+
+    The batches are the same for any number of processes, and so is what is computed of each.
+    """
+    whole = [range(i, min(i + batch, count)) for i in range(0, count, batch)]
+    return list((world or World()).share(whole))
+
+
+def gather_batches(found: Sequence[Tensor], world: World | None = None) -> list[Tensor]:
+    """The batches of all processes in their order, from each one's own, float32 [n, D]."""
+    world = world or World()
+    own = torch.cat(list(found)).float() if found else torch.empty(0, 0)
+    sizes = world.gather([len(rows) for rows in found])
+    shares = zip(world.gather_tensors(own), sizes, strict=True)
+    return world.deal([rows.split(size) if size else () for rows, size in shares])
+
+
 def clip_batches(
     videos: VideoSet,
     chosen: ChosenClips,
@@ -385,24 +404,27 @@ def clip_batches(
     *,
     batch: int = 8,
     workers: int = 0,
+    world: World | None = None,
 ) -> Iterator[Tensor]:
     """The chosen clips, uint8 [n, T, H, W, 3] with n <= batch, in their order.
+
+    Of several processes each gets its share of the batches, see `own_batches`.
 
     Raises:
         DiganError: a clip that cannot be read, clips of unequal height and width.
     """
+    own = own_batches(len(chosen.picks), batch, world)
     loader: DataLoader[Any] = DataLoader(
         _Clips(videos, chosen, frames, stride),  # type: ignore[arg-type]
-        batch_size=batch,
+        batch_sampler=own,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=as_is,
         worker_init_fn=start_worker,
         generator=torch.Generator().manual_seed(0),  # or it would draw from the global one
     )
     first: tuple[str, tuple[int, ...]] | None = None
-    place = 0
-    for found in loader:
-        for clip in found:
+    for places, found in zip(own, loader, strict=True):
+        for place, clip in zip(places, found, strict=True):
             if isinstance(clip, str):
                 raise DiganError(clip)
             name, shape = videos.names[chosen.picks[place][0]], tuple(clip.shape[1:3])
@@ -413,5 +435,4 @@ def clip_batches(
                     f"{list(first[1])} in {first[0]} and {list(shape)} in {name}; --resolution "
                     "brings all to one"
                 )
-            place += 1
         yield torch.stack(found)

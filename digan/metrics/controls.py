@@ -25,9 +25,11 @@ from torch import Tensor
 
 from digan import __version__
 from digan.errors import DiganError
+from digan.metrics.clip_sets import gather_batches
 from digan.metrics.diversity import PixelStatistics
 from digan.metrics.features import Clips, Random3d, video_batches
 from digan.metrics.frechet import FeatureStatistics, frechet_distance
+from digan.processes import World
 from digan.randomness import sample_rng
 
 METRIC = "fd-random3d"
@@ -333,17 +335,18 @@ class RealReference:
         )
         return cls(network, reference, controls, protocol)
 
-    def evaluate(self, fake: Clips) -> Random3dResult:
+    def evaluate(self, fake: Clips, world: World | None = None) -> Random3dResult:
         """Measures one set of fakes.
 
         Args:
             fake: uint8 [M, T, H, W, 3] or an iterable of such batches, M >= 2, of the real
                 clips' T, H, W. For a fair look at the controls M is `n_control`.
+            world: processes of which each brings its share of the batches, see `own_batches`.
 
         Raises:
             DiganError: wrong dtype or shape, or fewer than 2 fakes.
         """
-        features = FeatureStatistics()
+        found: list[Tensor] = []
         pixels = PixelStatistics()
         expected = (self.protocol.frames, *self.protocol.resolution)
         for videos in video_batches(fake):
@@ -353,7 +356,11 @@ class RealReference:
                     f" got {list(videos.shape[1:4])}"
                 )
             pixels.update(videos)
-            features.update(self.network(videos))
+            found.append(self.network(videos).cpu())
+        features = FeatureStatistics()
+        for rows in gather_batches(found, world):
+            features.update(rows)
+        pixels = pixels.of_all(world or World())
         if pixels.count < 2:
             raise DiganError(f"{METRIC} needs at least 2 fakes, got {pixels.count}")
         return Random3dResult(

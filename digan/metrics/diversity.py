@@ -12,6 +12,7 @@ from torch import Tensor
 
 from digan.errors import DiganError
 from digan.metrics.features import Clips, Videos, as_videos, video_batches
+from digan.processes import World
 
 
 class PixelStatistics:
@@ -68,6 +69,24 @@ class PixelStatistics:
         self.squares += wide.square().sum(dim=0, dtype=torch.int64).cpu()
         self.change += int(wide.diff(dim=1).abs().sum(dtype=torch.int64))
         return self
+
+    def of_all(self, world: World) -> PixelStatistics:
+        """The statistics of what all processes have seen together."""
+        if world.size == 1:
+            return self
+        shapes = [tuple(s) for s in world.gather(list(self.total.shape)) if all(s)]
+        if len(set(shapes)) > 1:
+            raise DiganError(f"videos of one set must be of one shape, got {sorted(set(shapes))}")
+        both = PixelStatistics()
+        if not shapes:
+            return both
+        own = self.count > 0
+        both.total = self.total.clone() if own else torch.zeros(shapes[0], dtype=torch.int64)
+        both.squares = self.squares.clone() if own else torch.zeros_like(both.total)
+        world.sum_([both.total, both.squares])
+        sums = world.gather([self.count, self.change])
+        both.count, both.change = (sum(column) for column in zip(*sums, strict=True))
+        return both
 
     def mean_frame(self) -> Tensor:
         """The mean over all videos and all their frames, rounded, uint8 [H, W, 3]."""

@@ -25,7 +25,14 @@ from digan import __version__
 from digan.data.progress import progress_bar
 from digan.errors import DiganError
 from digan.files import atomic_path
-from digan.metrics.clip_sets import ChosenClips, VideoSet, choose_clips, clip_batches
+from digan.metrics.clip_sets import (
+    ChosenClips,
+    VideoSet,
+    choose_clips,
+    clip_batches,
+    gather_batches,
+    own_batches,
+)
 from digan.metrics.controls import METRIC as RANDOM3D
 from digan.metrics.controls import RealReference
 from digan.metrics.detectors import Detector, load_detector
@@ -33,6 +40,7 @@ from digan.metrics.fakes import Fakes, only_finite
 from digan.metrics.frechet import frechet_distance, polynomial_mmd
 from digan.metrics.inception import inception_score
 from digan.metrics.protocols import EvaluationProtocol
+from digan.processes import World
 
 _CACHE_VERSION = "1"
 _BATCH_FRAMES = 128  # frames sent to a detector at once
@@ -151,6 +159,7 @@ class Evaluator:
         device: where detectors run. workers: processes that read clips.
         batch: clips at once; by default 128 frames' worth.
         progress: bars on standard error.
+        world: processes that share the clips; results are those of one process.
     """
 
     real: VideoSet | None
@@ -160,6 +169,7 @@ class Evaluator:
     workers: int = 0
     batch: int | None = None
     progress: bool = True
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         self._loaded: dict[str, Detector] = {}
@@ -253,8 +263,10 @@ class Evaluator:
             self._random3d[key] = RealReference.from_clips(
                 shown, device=self.device, data={"store": self.real.path.name, **_flat(protocol)}
             )
-        made = fakes.clips(protocol, 0, self.real, None, batch)
-        result = self._random3d[key].evaluate(self._shown(made.batches, made.count, "fakes"))
+        made = fakes.clips(protocol, 0, self.real, None, batch, self.world)
+        own = sum(map(len, own_batches(made.count, batch, self.world)))
+        shown = self._shown(made.batches, own, "fakes")
+        result = self._random3d[key].evaluate(shown, self.world)
         line = result.to_json()
         return {
             **line,
@@ -303,9 +315,9 @@ class Evaluator:
             batch = self._batch_size(protocol)
             clips = clip_batches(
                 self.real, chosen, protocol.frames, protocol.stride, batch=batch,
-                workers=self.workers,
+                workers=self.workers, world=self.world,
             )  # fmt: skip
-            return self._extract(detector, clips, len(chosen.picks), "real")
+            return self._extract(detector, clips, len(chosen.picks), batch, "real")
 
         found = self._cached(about, compute, len(chosen.picks))
         places = {pick: place for place, pick in enumerate(chosen.picks)}
@@ -322,29 +334,33 @@ class Evaluator:
         # Two metrics of one kind of clip, as FVD and KVD, share their features.
         plain = replace(protocol, name="", changed=(), kind="fvd", covariance="unbiased", splits=1,
                         repeats=1, n_real=2)  # fmt: skip
-        made = fakes.clips(protocol, repeat, self.real, label, self._batch_size(protocol))
+        batch = self._batch_size(protocol)
+        made = fakes.clips(protocol, repeat, self.real, label, batch, self.world)
         key = json.dumps([replace(plain, seed=0).to_json(), made.key, detector.sha256])
         if self._judged is not fakes:
             self._judged, self._fake_memory = fakes, {}
         if key not in self._fake_memory:
-            self._fake_memory[key] = self._extract(detector, made.batches, made.count, "fake")
+            self._fake_memory[key] = self._extract(
+                detector, made.batches, made.count, batch, "fake"
+            )
         return self._fake_memory[key], made.notes
 
     def _shown(self, clips: Iterator[Tensor], count: int, what: str) -> Iterator[Tensor]:
-        with progress_bar(what, count, "video", self.progress) as bar:
+        with progress_bar(what, count, "video", self.progress and self.world.is_first) as bar:
             for videos in clips:
                 yield videos
                 bar.update(len(videos))
 
     def _extract(
-        self, detector: Detector, clips: Iterator[Tensor], count: int, what: str
+        self, detector: Detector, clips: Iterator[Tensor], count: int, batch: int, what: str
     ) -> Tensor:
-        found: list[Tensor] = []
-        done = 0
-        for videos in self._shown(clips, count, f"{detector.kind} {what}"):
-            found.append(only_finite(detector(videos), done, what))
-            done += len(videos)
-        return torch.cat(found)
+        own = own_batches(count, batch, self.world)
+        shown = self._shown(clips, sum(map(len, own)), f"{detector.kind} {what}")
+        found = [
+            only_finite(detector(videos), places.start, what)
+            for places, videos in zip(own, shown, strict=True)
+        ]
+        return torch.cat(gather_batches(found, self.world))
 
     def _cached(
         self, about: Mapping[str, Any], compute: Callable[[], Tensor], count: int
@@ -355,15 +371,17 @@ class Evaluator:
             return self._memory[key]
         file = None if self.cache is None else self.cache / f"{key}.safetensors"
         found = None if file is None else _read_cached(file, text, count)
-        if found is None:
+        # They compute together or not at all, also where not all see the first one's files.
+        if not all(self.world.gather(found is not None)):
             found = compute()
-            if file is not None:
+            if file is not None and self.world.is_first:
                 try:
                     file.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise DiganError(f"{file.parent} cannot be written: {error}") from error
                 with atomic_path(file) as temporary:
                     save_file({"features": found}, temporary, metadata={"about": text})
+        assert found is not None
         self._memory[key] = found
         return found
 

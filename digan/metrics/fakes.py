@@ -13,10 +13,11 @@ from torch import Tensor
 
 from digan.errors import DiganError
 from digan.grid import SpaceTimeGrid, frame_times
-from digan.metrics.clip_sets import VideoSet, choose_clips, clip_batches
+from digan.metrics.clip_sets import VideoSet, choose_clips, clip_batches, own_batches
 from digan.metrics.protocols import EvaluationProtocol, Rounding
 from digan.nn import Generator
 from digan.nn.snapshot import NetworkInfo
+from digan.processes import World
 from digan.randomness import sample_rng
 from digan.synthesis import chunk_frames, to_uint8, write_videos
 
@@ -50,6 +51,7 @@ class Fakes(ABC):
         real: VideoSet | None,
         label: int | None,
         batch: int,
+        world: World | None = None,
     ) -> FakeClips:
         """The clips of one repeat.
 
@@ -58,6 +60,7 @@ class Fakes(ABC):
             real: the data, whose classes a conditional network draws.
             label: class of the data, by number; None for all.
             batch: most clips at once.
+            world: processes that share the batches, see `own_batches`.
         """
 
 
@@ -95,6 +98,7 @@ class NetworkFakes(Fakes):
         real: VideoSet | None,
         label: int | None,
         batch: int,
+        world: World | None = None,
     ) -> FakeClips:
         """See `Fakes`."""
         count = protocol.n_fake
@@ -102,7 +106,7 @@ class NetworkFakes(Fakes):
         seeds = range(first, first + count)
         labels, notes = self._labels(seeds, real, label, protocol)
         t = frame_times(protocol.span, self.info.clip_frames)[:: protocol.stride]
-        found = self._render(seeds, labels, t, protocol.rounding, batch)
+        found = self._render(seeds, labels, t, protocol.rounding, own_batches(count, batch, world))
         return FakeClips(count, found, f"{first} {count} {labels}", notes)
 
     def _labels(
@@ -142,13 +146,15 @@ class NetworkFakes(Fakes):
         labels: list[int] | None,
         t: Tensor,
         rounding: Rounding,
-        batch: int,
+        batches: Sequence[range],
     ) -> Iterator[Tensor]:
-        for start in range(0, len(seeds), batch):
-            own = seeds[start : start + batch]
-            chosen = None if labels is None else labels[start : start + batch]
+        for places in batches:
+            own = seeds[places.start : places.stop]
+            chosen = None if labels is None else labels[places.start : places.stop]
             inr = write_videos(self.generator, own, labels=chosen)
-            chunk = chunk_frames(len(own), self.info.generator.resolution)
+            chunk = chunk_frames(
+                len(own), self.info.generator.resolution, self.generator.w_avg.device
+            )
             pieces = []
             for piece in torch.split(t, chunk):
                 pieces.append(to_levels(inr.render(SpaceTimeGrid(piece)), rounding).cpu())
@@ -169,6 +175,7 @@ class FileFakes(Fakes):
         real: VideoSet | None,
         label: int | None,
         batch: int,
+        world: World | None = None,
     ) -> FakeClips:
         """See `Fakes`."""
         own = None
@@ -188,8 +195,9 @@ class FileFakes(Fakes):
         ).in_order()
         notes = chosen.shortfalls(protocol.n_fake, protocol.span, "fakes", "fakes")
         found = clip_batches(
-            self.videos, chosen, protocol.frames, protocol.stride, batch=batch, workers=self.workers
-        )
+            self.videos, chosen, protocol.frames, protocol.stride, batch=batch,
+            workers=self.workers, world=world,
+        )  # fmt: skip
         return FakeClips(len(chosen.picks), found, str(chosen.picks), notes)
 
 

@@ -28,9 +28,10 @@ def convolve(
     input's gradient are not. So that one gradient is taken on plain copies.
 
     Both are differentiated by what they are, products that are linear in either operand, and not
-    by PyTorch's double backward. That one makes a weight's gradient by a convolution whose kernel
-    is as large as the image, for which oneDNN gives wrong numbers in bfloat16 on CPUs with AMX
-    (PyTorch 2.13, relative error 1).
+    by PyTorch's double backward, as is every convolution on a GPU. PyTorch makes the weight's
+    gradient of R1 by a convolution whose kernel is as large as the image: cuDNN has no fast
+    algorithm for that, and oneDNN gives wrong numbers in bfloat16 on CPUs with AMX (PyTorch 2.13,
+    relative error 1).
     """
     plain = (
         stride > 1
@@ -39,7 +40,7 @@ def convolve(
         and weight.requires_grad
         and backward_dtype is None
     )
-    if plain or backward_dtype not in (None, x.dtype):
+    if plain or x.device.type != "cpu" or backward_dtype not in (None, x.dtype):
         how = _How(stride, padding, backward_dtype or x.dtype, plain)
         out: Tensor = _Convolution.apply(x, weight, how, x.dtype)  # type: ignore[no-untyped-call]
         return out
@@ -66,6 +67,24 @@ class _How:
         return found
 
 
+def _wanted(ctx: Any) -> list[bool]:
+    """Which of the first two inputs' gradients this backward pass asks for.
+
+    R1 first differentiates by pictures alone. That the weights could have a gradient is no reason
+    to compute one, which autograd's own `needs_input_grad` would have it.
+    """
+    return [ctx.needs_input_grad[i] and _will_run(ctx.next_functions[i][0]) for i in (0, 1)]
+
+
+def _will_run(node: Any) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf by which autograd.grad differentiates
+        return True
+
+
 # Three products, each linear in two operands, whose gradients are the other two.
 
 
@@ -84,7 +103,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        by_x, by_weight = ctx.needs_input_grad[:2]
+        by_x, by_weight = _wanted(ctx)
         return (
             _ByInput.apply(grad, weight, x, ctx.how) if by_x else None,  # type: ignore[no-untyped-call]
             _ByWeight.apply(grad, x, weight, ctx.how) if by_weight else None,  # type: ignore[no-untyped-call]
@@ -105,7 +124,7 @@ class _ByInput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         grad, weight = ctx.saved_tensors
-        by_grad, by_weight = ctx.needs_input_grad[:2]
+        by_grad, by_weight = _wanted(ctx)
         return (
             _Convolution.apply(v, weight, ctx.how, ctx.how.dtype) if by_grad else None,  # type: ignore[no-untyped-call]
             _ByWeight.apply(grad, v, weight, ctx.how) if by_weight else None,  # type: ignore[no-untyped-call]
@@ -127,7 +146,7 @@ class _ByWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         grad, x = ctx.saved_tensors
-        by_grad, by_x = ctx.needs_input_grad[:2]
+        by_grad, by_x = _wanted(ctx)
         return (
             _Convolution.apply(x, v, ctx.how, ctx.how.dtype) if by_grad else None,  # type: ignore[no-untyped-call]
             _ByInput.apply(grad, v, x, ctx.how) if by_x else None,  # type: ignore[no-untyped-call]

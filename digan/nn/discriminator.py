@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from digan.config import DiscriminatorConfig
 from digan.nn.layers import Convolution, FullyConnected
 from digan.nn.mapping import Mapping
+from digan.nn.recompute import recomputed, slice_size
 from digan.ops import Impl
 
 _HALF = math.sqrt(0.5)
@@ -24,14 +25,17 @@ class ResidualBlock(nn.Module):
         resolution: int,
         config: DiscriminatorConfig,
         impl: Impl | None,
+        dtype: torch.dtype | None,
         backward_dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
         width, out = config.channels(resolution), config.channels(resolution // 2)
-        more: Any = {"clamp": config.clamp, "backward_dtype": backward_dtype}
+        more: Any = {"clamp": config.clamp, "dtype": dtype, "backward_dtype": backward_dtype}
         self.conv0 = Convolution(width, width, 3, impl, **more)
         self.conv1 = Convolution(width, out, 3, impl, down=True, **more)
-        self.skip = Convolution(width, out, 1, impl, activation="linear", bias=False, down=True)
+        self.skip = Convolution(
+            width, out, 1, impl, activation="linear", bias=False, down=True, dtype=dtype
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Halves the resolution."""
@@ -90,6 +94,9 @@ class Discriminator(nn.Module):
         dtype: arithmetic, None for the parameters' own. float16 is that of the blocks above
             8x8, bfloat16 that of the backward pass through the 3x3 convolutions of all blocks;
             the rest is always in the parameters' dtype.
+        recompute: whether gradients of every order make activations again, some images at a
+            time, instead of keeping them (`digan.nn.recompute`): one forward pass more, and
+            memory that does not grow with N.
     """
 
     def __init__(
@@ -99,8 +106,10 @@ class Discriminator(nn.Module):
         *,
         impl: Impl | None = None,
         dtype: torch.dtype | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         # bfloat16's 8 bits flip the signs of pre-activations, and with them the slopes by which
         # gradients pass; in the products of the backward pass they merely round. So the forward
         # pass keeps full precision there (docs/performance.md has the figures).
@@ -108,10 +117,12 @@ class Discriminator(nn.Module):
         backward_dtype = dtype if dtype == torch.bfloat16 else None
         self.input_shape = (channels, config.resolution, config.resolution)
         first = config.channels(config.resolution)
-        self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp)
+        narrow = self.compute_dtype
+        self.from_rgb = Convolution(channels, first, 1, impl, clamp=config.clamp, dtype=narrow)
         resolutions = [config.resolution >> i for i in range((config.resolution // 8).bit_length())]
         self.blocks = nn.ModuleList(
-            ResidualBlock(r, config, impl, backward_dtype) for r in resolutions
+            ResidualBlock(r, config, impl, narrow if r > 8 else None, backward_dtype)
+            for r in resolutions
         )
         width = config.channels(4)
         self.mapping = (
@@ -132,15 +143,28 @@ class Discriminator(nn.Module):
             raise ValueError(f"x must be [N, {wanted}], got {list(x.shape)}")
         if self.mapping is None and label is not None:
             raise ValueError("label must be None for an unconditional network")
+        x = self._recomputed(x) if self.recompute else self._trunk(x)
+        code = None if self.mapping is None else self.mapping(None, label)
+        logits: Tensor = self.epilogue(x, code)
+        return logits
+
+    def _trunk(self, x: Tensor) -> Tensor:
+        """All blocks, [N, C, 4, 4]: every image by itself."""
         full = self.epilogue.out.weight.dtype
         x = x.to(self.compute_dtype or full).contiguous(memory_format=torch.channels_last)
         x = self.from_rgb(x)
         for block in self.blocks[:-1]:
             x = block(x)
-        x = self.blocks[-1](x.to(full))
-        code = None if self.mapping is None else self.mapping(None, label)
-        logits: Tensor = self.epilogue(x, code)
-        return logits
+        out: Tensor = self.blocks[-1](x.to(full))
+        return out
+
+    def _recomputed(self, x: Tensor) -> Tensor:
+        layers = [m for m in [self.from_rgb, *self.blocks.modules()] if isinstance(m, Convolution)]
+        # What the trunk reads: while weights are prepared, those, and not the parameters.
+        known = [m.weight if m.prepared is None else m.prepared for m in layers]
+        known += [m.bias for m in layers if m.bias is not None]
+        slices = x.split(slice_size(x.shape[-2] * x.shape[-1]))
+        return torch.cat([recomputed(self._trunk, [part], known) for part in slices])
 
 
 def pair_input(frames: Tensor, dt: Tensor) -> Tensor:
@@ -163,11 +187,13 @@ class PairDiscriminator(nn.Module):
         *,
         impl: Impl | None = None,
         dtype: torch.dtype | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
-        self.video = Discriminator(7, config, impl=impl, dtype=dtype)
-        self.image = Discriminator(3, config, impl=impl, dtype=dtype)
+        more: Any = {"impl": impl, "dtype": dtype, "recompute": recompute}
+        self.video = Discriminator(7, config, **more)
+        self.image = Discriminator(3, config, **more)
 
     def judge_images(self, frames: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits [2B] of frames [B, 2, 3, H, W], in the order (b t)."""

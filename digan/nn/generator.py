@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
+from digan.nn.dense import render_recomputed
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
-from digan.nn.pieces import pieces
+from digan.nn.pieces import pieces, strip_of
 from digan.ops import Impl, coord_linear, modulated_linear
 
 if TYPE_CHECKING:
@@ -59,8 +60,15 @@ class SynthesisBlock(nn.Module):
     64 on upsample and add an embedding of their own grid.
     """
 
-    def __init__(self, resolution: int, config: GeneratorConfig, impl: Impl | None) -> None:
+    def __init__(
+        self,
+        resolution: int,
+        config: GeneratorConfig,
+        impl: Impl | None,
+        tf32: bool | None = None,
+    ) -> None:
         super().__init__()
+        self.tf32 = tf32
         self.resolution = resolution
         self.grid_size = max(resolution, BASE_SIZE)
         self.is_first = resolution == 4
@@ -123,10 +131,12 @@ class SynthesisBlock(nn.Module):
                 x = self._embedded(x, weight, bias, weights, t, axes)
             else:
                 assert x is not None
-                x = modulated_linear(x, weight, bias, "lrelu", clamp=self.clamp, impl=self.impl)
+                x = modulated_linear(
+                    x, weight, bias, "lrelu", clamp=self.clamp, tf32=self.tf32, impl=self.impl
+                )
         assert x is not None
         rgb = modulated_linear(
-            x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, impl=self.impl
+            x, weights.rgb, self.to_rgb.bias, clamp=self.clamp, tf32=self.tf32, impl=self.impl
         ).to(t.dtype)
         if image is None:
             return x, rgb
@@ -153,12 +163,12 @@ class SynthesisBlock(nn.Module):
         skip = None
         if x is not None:
             assert weights.upsampled is not None
-            skip = modulated_linear(x, weights.upsampled, impl=self.impl)
+            skip = modulated_linear(x, weights.upsampled, tf32=self.tf32, impl=self.impl)
         phase = self.embedding.phase(weights.constant, weights.motion, t)
         y_axis, x_axis = axes
         return coord_linear(
             weights.freq, phase, y_axis, x_axis, weight, bias, skip, "lrelu",
-            clamp=self.clamp, impl=self.impl,
+            clamp=self.clamp, tf32=self.tf32, impl=self.impl,
         )  # fmt: skip
 
 
@@ -169,10 +179,16 @@ class VideoINR:
     blocks: list[BlockWeights]
     generator: Generator
 
-    def render(self, grid: SpaceTimeGrid) -> Tensor:
+    def render(self, grid: SpaceTimeGrid, *, recompute: bool | None = None) -> Tensor:
         """Evaluates the videos on a grid: [B, T, H, W, 3], about [-1, 1], not squashed.
 
-        With gradients off the work is done in pieces of bounded memory (`digan.nn.pieces`).
+        With gradients off the work is done in pieces of bounded memory (`digan.nn.pieces`). With
+        `recompute` it is so with gradients too: a piece's activations are made again in the
+        backward pass, one forward pass more, and beside the frames memory does not grow with
+        their number.
+
+        Args:
+            grid: where. recompute: this once; the generator's own setting if None.
         """
         like = self.blocks[0].freq
         assert like is not None
@@ -180,7 +196,11 @@ class VideoINR:
         t = grid.times(like.shape[0], like)
         levels = [grid.axes(block.grid_size, like) for block in self.generator.synthesis_blocks()]
         if torch.is_grad_enabled():
-            return grid.crop(self._evaluate(self.blocks, t, levels), config.resolution)
+            if self.generator.recompute if recompute is None else recompute:
+                frames = render_recomputed(self, self._evaluate, t, levels)
+            else:
+                frames = self._evaluate(self.blocks, t, levels)
+            return grid.crop(frames, config.resolution)
         rows, height, width = len(levels[0][0]), len(levels[-1][0]), len(levels[-1][1])
         factor = height // rows
         image = like.new_empty(*t.shape, height, width, 3)
@@ -188,7 +208,7 @@ class VideoINR:
         dtype = self.blocks[0].rgb.dtype
         for piece in pieces(t.shape[0], t.shape[1], rows, factor * width, like.device, dtype):
             blocks = [block.take(piece.videos) for block in self.blocks]
-            strips = [(_strip(y, piece.rows, rows), x) for y, x in levels]
+            strips = [(strip_of(y, piece.rows, rows), x) for y, x in levels]
             strip = slice(piece.rows.start * factor, piece.rows.stop * factor)
             image[piece.videos, piece.frames, strip] = self._evaluate(
                 blocks, t[piece.videos, piece.frames], strips
@@ -233,13 +253,6 @@ def cell_pixels(cells: Tensor, factor: int) -> Tensor:
     return (cells[:, None] * factor + inside).flatten()
 
 
-def _strip(axis: Tensor, rows: slice, count: int) -> Tensor:
-    """The part of a finer level's y axis above some of the coarsest level's `count` rows."""
-    factor = len(axis) // count
-    part: Tensor = axis[rows.start * factor : rows.stop * factor]
-    return part
-
-
 class Generator(nn.Module):
     """Codes to videos.
 
@@ -248,6 +261,10 @@ class Generator(nn.Module):
         impl: path of the ops, see `digan.ops`.
         dtype: of the coordinate layers' arithmetic; None for the parameters' own. Codes,
             frequencies, phases and the accumulated picture keep the parameters' dtype.
+        tf32: whether those layers' products of float32 round their operands to tf32; None for
+            PyTorch's setting. Nothing else of the network does.
+        recompute: whether gradients make activations again instead of keeping them, see
+            `VideoINR.render`.
     """
 
     w_avg: Tensor
@@ -255,16 +272,23 @@ class Generator(nn.Module):
     """What its file says beside the tensors; None for a network that was not loaded."""
 
     def __init__(
-        self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
+        self,
+        config: GeneratorConfig,
+        *,
+        impl: Impl | None = None,
+        dtype: torch.dtype | None = None,
+        tf32: bool | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
+        self.recompute = recompute
         self.compute_dtype = dtype
         self.mapping = Mapping(
             config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
         )
         resolutions = [4 << i for i in range((config.resolution // 4).bit_length())]
-        self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl) for r in resolutions)
+        self.blocks = nn.ModuleList(SynthesisBlock(r, config, impl, tf32) for r in resolutions)
         self.register_buffer("w_avg", torch.zeros(config.latent_dim))
 
     def synthesis_blocks(self) -> list[SynthesisBlock]:

@@ -134,9 +134,13 @@ class Convolution(nn.Module):
     """Convolution of the discriminators, optionally low-pass filtered and decimated by 2.
 
     weight * 1/sqrt(I*k*k); with `down`, FIR [1, 3, 3, 1]/8 on both axes goes first; then bias,
-    lrelu (gain sqrt(2) * gain) and a clamp at clamp * gain. `backward_dtype` is that of the
-    products of the backward pass, x's own if None.
+    lrelu (gain sqrt(2) * gain) and a clamp at clamp * gain. `dtype` is that of x, the weight's own
+    if None; `backward_dtype` that of the products of the backward pass, x's own if None.
+
+    `prepared` stands for the scaled weight while `digan.nn.prepared` keeps one.
     """
+
+    prepared: Tensor | None = None
 
     def __init__(
         self,
@@ -149,9 +153,11 @@ class Convolution(nn.Module):
         bias: bool = True,
         down: bool = False,
         clamp: float | None = None,
+        dtype: torch.dtype | None = None,
         backward_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.dtype = dtype
         self.backward_dtype = backward_dtype
         self.kernel_size = kernel_size
         self.impl = impl
@@ -166,17 +172,25 @@ class Convolution(nn.Module):
             taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
             self.register_buffer("filter", taps / taps.sum(), persistent=False)
 
+    def prepare(self) -> Tensor:
+        """The weight as the products read it: scaled, in `dtype`, channels-last."""
+        dtype, layout = self.dtype or self.weight.dtype, torch.channels_last
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            scaled = (self.weight * self.weight_gain).to(dtype)
+            return scaled.contiguous(memory_format=layout)
+        out = torch.empty_like(self.weight, dtype=dtype, memory_format=layout)
+        return torch.mul(self.weight.detach(), self.weight_gain, out=out)  # one pass
+
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:  # [N, I, H, W]
         """Applies the layer; `gain` multiplies its output, and its clamp."""
-        weight = (self.weight * self.weight_gain).to(x.dtype)
-        weight = weight.contiguous(memory_format=torch.channels_last)
+        weight = self.prepare() if self.prepared is None else self.prepared
         pad = self.kernel_size // 2
         if not self.down:
             x = convolve(x, weight, padding=pad, backward_dtype=self.backward_dtype)
         elif self.kernel_size == 1:
             # A 1x1 layer commutes with decimation: filter and decimate first.
             x = fir_resample(x, self._filter, down=2, padding=1, impl=self.impl)
-            x = functional.conv2d(x, weight)
+            x = convolve(x, weight)
         else:
             x = fir_resample(x, self._filter, padding=pad + 1, impl=self.impl)
             x = convolve(x, weight, stride=2, backward_dtype=self.backward_dtype)

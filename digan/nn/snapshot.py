@@ -109,6 +109,7 @@ def load_network(
     *,
     impl: Impl | None = None,
     dtype: torch.dtype | None = None,
+    tf32: bool | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Generator, NetworkInfo]:
     """Reads a network file: the generator, in evaluation mode, and what the file says.
@@ -116,7 +117,7 @@ def load_network(
     Args:
         name: a path, a run's folder (its newest snapshot), a folder made by
             `Generator.save_pretrained`, or `demo`.
-        impl, dtype: as for `Generator`. device: where to put it.
+        impl, dtype, tf32: as for `Generator`. device: where to put it.
 
     Raises:
         DiganError: no such file, truncated, not ours, or of a newer format.
@@ -124,7 +125,9 @@ def load_network(
     path = network_path(name)
     metadata, tensors = _load(path)
     info = _read_info(path, metadata)
-    generator = _filled(path, tensors, lambda: Generator(info.generator, impl=impl, dtype=dtype))
+    generator = _filled(
+        path, tensors, lambda: Generator(info.generator, impl=impl, dtype=dtype, tf32=tf32)
+    )
     generator.info = info
     return generator.to(device).eval().requires_grad_(False), info
 

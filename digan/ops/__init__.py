@@ -1,8 +1,8 @@
 """The op library: the layers of coordinate networks as PyTorch ops. Imports torch only.
 
 Every op takes plain tensors, has one PyTorch formula (`X_reference`), a schema under
-`torch.ops.digan`, a fake function, gradients of all orders, and the argument `impl`:
-`auto` (the default, or DIGAN_OPS of the environment), `fused`, `reference`.
+`torch.ops.digan`, a fake function, gradients of all orders (none where the result is bytes), and
+the argument `impl`: `auto` (the default, or DIGAN_OPS of the environment), `fused`, `reference`.
 
 `CoordMLP` puts them together: coordinate networks as one module, on grids and at points.
 
@@ -29,6 +29,7 @@ from digan.ops.factorized_modulation import factorized_modulation, factorized_mo
 from digan.ops.fir_resample import fir_resample, fir_resample_reference
 from digan.ops.fourier_features import fourier_features, fourier_features_reference
 from digan.ops.fourier_features_at import fourier_features_at, fourier_features_at_reference
+from digan.ops.frames_to_uint8 import frames_to_uint8, frames_to_uint8_reference
 from digan.ops.modulated_linear import modulated_linear, modulated_linear_reference
 
 native.load()
@@ -51,6 +52,8 @@ __all__ = [
     "fourier_features_at",
     "fourier_features_at_reference",
     "fourier_features_reference",
+    "frames_to_uint8",
+    "frames_to_uint8_reference",
     "modulated_linear",
     "modulated_linear_reference",
     "status",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from digan.ops._activation import apply_slope
 from digan.ops._rotation import cells, rotate, rotate_weights, unrotate
+from digan.ops._tf32 import operand
 from digan.ops._tiles import product, store_activated, tiles
 from digan.ops.fourier_features import angle_gradients, fourier_features_kernel
 
@@ -43,6 +42,7 @@ def coord_linear_tiled(
     gain: float,
     clamp: float | None,
     keep: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     """Output, and the pre-activation if `keep`."""
     (b, t), (h, w), o = phase.shape[:2], (y.shape[0], x.shape[0]), weight.shape[1]
@@ -68,13 +68,15 @@ def coord_linear_tiled(
                 features = fourier_features_kernel(
                     freq[own], phase[own, frames], y, x, weight.dtype
                 )
-                z = product(_as_rows(features, weight.dtype), weight[video], bias)
+                embedding = operand(_as_rows(features, weight.dtype), tf32)
+                z = product(embedding, operand(weight[video], tf32), bias)
                 finish(z, video, frames, slice(0, h))
         return out, kept
-    rotated = rotate_weights(weight, phase)
+    rotated = operand(rotate_weights(weight, phase), tf32)
     for video in range(b):
         for rows in _grid_rows(h, w, o * size):
-            embedding = _as_rows(_tile_features(freq[video : video + 1], y[rows], x), weight.dtype)
+            features = _tile_features(freq[video : video + 1], y[rows], x)
+            embedding = operand(_as_rows(features, weight.dtype), tf32)
             for time in range(t):
                 z = product(embedding, rotated[video, time], bias)
                 finish(z, video, slice(time, time + 1), rows)
@@ -92,11 +94,16 @@ def coord_linear_gradients_tiled(
     skip: Tensor | None,
     z: Tensor | None,
     out: Tensor | None,
-    *arguments: Any,
+    activation: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """All gradients in one pass over grad and `out` (or z); embeddings are made tile by tile."""
     b, t, _, w, o = grad.shape
     rotated, sin, cos = rotate(weight, phase)
+    matrices = operand(rotated, tf32)
     wide = sin.dtype
     dfreq, dy, dx = (v.new_zeros(v.shape) for v in (freq, y, x))
     drotated = rotated.new_zeros(rotated.shape, dtype=wide)
@@ -106,7 +113,7 @@ def coord_linear_gradients_tiled(
         own = freq[video : video + 1]
         for rows in _grid_rows(y.shape[0], w, o * grad.element_size()):
             features = _tile_features(own, y[rows], x)
-            embedding = _as_rows(features, weight.dtype)
+            embedding = operand(_as_rows(features, weight.dtype), tf32)
             dembedding = torch.zeros_like(embedding, dtype=wide)
             for time in range(t):
                 at = (video, time, rows)
@@ -114,7 +121,10 @@ def coord_linear_gradients_tiled(
                     grad[at],
                     None if z is None else z[at],
                     None if out is None else out[at],
-                    *arguments,
+                    activation,
+                    alpha,
+                    gain,
+                    clamp,
                 )
                 if skip is not None:
                     half = slice(rows.start // 2, rows.stop // 2)
@@ -122,8 +132,9 @@ def coord_linear_gradients_tiled(
                 da = da.flatten(0, -2)
                 if bias is not None:
                     dbias += da.sum(0, dtype=wide)
+                da = operand(da, tf32)
                 drotated[video, time] += da.t() @ embedding
-                dembedding += product(da, rotated[video, time].t())
+                dembedding += product(da, matrices[video, time].t())
             found = angle_gradients(dembedding.view(features.shape), features, own, y[rows], x)
             dfreq[video] += found[0][0]
             dy[rows] += found[2]

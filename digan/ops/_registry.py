@@ -49,16 +49,16 @@ def define(
     schema: str,
     kernel: Callable[..., Any],
     fake: Callable[..., Any],
-    setup_context: Callable[..., None],
-    backward: Callable[..., Any],
+    setup_context: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
     flops: Callable[..., int] | None = None,
 ) -> None:
     """Registers `digan::name`: schema, default kernel, fake function and autograd formula.
 
     `schema` is everything behind the name, `(Tensor x, ...) -> Tensor`. `backward` returns
-    one gradient per schema argument. `flops` counts the arithmetic of the op's matrix products
-    and convolutions from its arguments, shapes in place of tensors, for
-    `torch.utils.flop_counter`; None for ops without any.
+    one gradient per schema argument; without it the op has none. `flops` counts the arithmetic
+    of the op's matrix products and convolutions from its arguments, shapes in place of tensors,
+    for `torch.utils.flop_counter`; None for ops without any.
     """
     LIBRARY.define(name + schema)
     _kernels[name] = outside_autocast(kernel)
@@ -66,9 +66,10 @@ def define(
     if flops is not None:
         register_flop_formula(getattr(torch.ops.digan, name))(_from_shapes(flops))
     torch.library.register_fake(f"digan::{name}", fake, lib=LIBRARY)
-    torch.library.register_autograd(
-        f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
-    )
+    if backward is not None:
+        torch.library.register_autograd(
+            f"digan::{name}", backward, setup_context=setup_context, lib=LIBRARY
+        )
     if not name.endswith("_backward"):
         _ops.append(name)
 
@@ -85,8 +86,8 @@ def default_kernel(name: str) -> Callable[..., Any]:
     return _kernels[name]
 
 
-def _has_kernel(name: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA")
+def _has_kernel(name: str, device: str = "CUDA") -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", device)
 
 
 def unavailable(name: str) -> str:
@@ -106,6 +107,18 @@ def unavailable(name: str) -> str:
 def allows_tf32() -> bool:
     """True if PyTorch's setting lets products of float32 round their operands to tf32."""
     return torch.get_float32_matmul_precision() != "highest"
+
+
+def rounds_to_tf32(name: str, wish: bool | None, tensor: Tensor) -> bool:
+    """Whether a call's products of float32 round their operands to tf32: as wished, if it is.
+
+    Left to PyTorch's setting only the kernels of the tensor's device do: the setting allows
+    speed, and rounding by hand has none. PyTorch's own products look at it themselves.
+    """
+    if wish is None:
+        key = {"cuda": "CUDA", "cpu": "CPU"}.get(tensor.device.type)
+        return key is not None and allows_tf32() and _has_kernel(name, key)
+    return wish
 
 
 # What torch.compiler.assume_constant_result sets, without its import of the compiler: a graph

@@ -124,6 +124,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, bias, out = ctx.saved_tensors
+    if out is not None and not ctx.needs_input_grad[1]:
+        bias = None  # a bias that rests: no sum
     dx, dbias = torch.ops.digan.bias_act_backward(grad, x, bias, out, *ctx.arguments)
     return dx, None if bias is None else dbias, None, None, None, None, None
 
@@ -191,6 +193,11 @@ def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _gradients_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     grad, x, bias, out = ctx.saved_tensors
+    by_dx, by_dbias = cotangents
+    if out is not None and by_dx is not None and by_dbias is None:
+        # dx is linear in grad, with a slope that the output tells: the same op once more.
+        dgrad, _ = torch.ops.digan.bias_act_backward(by_dx, None, None, out, *ctx.arguments)
+        return dgrad, *[None] * 8
 
     def formula(g: Tensor, x_: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor]:
         return _gradients(g, x_, b, out, *ctx.arguments)

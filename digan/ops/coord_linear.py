@@ -20,6 +20,7 @@ from digan.ops._activation import (
 from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._coord_linear_tiles import coord_linear_gradients_tiled, coord_linear_tiled
 from digan.ops._rotation import cells, rotate, unrotate
+from digan.ops._tf32 import matmul, operand
 from digan.ops._tiles import on_cpu
 from digan.ops.fourier_features import features_gradients, fourier_features_reference
 
@@ -37,6 +38,7 @@ def coord_linear(
     alpha: float | None = None,
     gain: float = 1.0,
     clamp: float | None = None,
+    tf32: bool | None = None,
     impl: _registry.Impl | None = None,
 ) -> Tensor:  # [B, T, H, W, O]
     """A video's own matrix applied to the Fourier features of a space-time grid.
@@ -55,7 +57,7 @@ def coord_linear(
         freq, phase, y, x: as in `fourier_features`; float64 or float32, never autocast.
         weight, skip: one dtype, which is the output's (float64, float32, bfloat16, float16);
             under autocast both take the autocast dtype.
-        bias, activation, alpha, gain, clamp: as in `modulated_linear`.
+        bias, activation, alpha, gain, clamp, tf32: as in `modulated_linear`.
         impl: `auto`, `fused` or `reference`, see `digan.ops`.
 
     Returns:
@@ -86,12 +88,15 @@ def coord_linear(
     check_same_dtype(weight=weight, skip=skip)
     arguments = (activation, alpha, gain, clamp)
     if _registry.takes_formula("coord_linear", impl, freq):
-        return coord_linear_reference(freq, phase, y, x, weight, bias, skip, *arguments)
+        return coord_linear_reference(
+            freq, phase, y, x, weight, bias, skip, *arguments, tf32 is True
+        )
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     out: Tensor
     out, _ = torch.ops.digan.coord_linear(
-        freq, phase, y, x, weight, bias, skip, *arguments, keep, _registry.allows_tf32()
-    )
+        freq, phase, y, x, weight, bias, skip, *arguments, keep,
+        _registry.rounds_to_tf32("coord_linear", tf32, freq),
+    )  # fmt: skip
     return out
 
 
@@ -117,12 +122,13 @@ def _pre_activation(
     weight: Tensor,
     bias: Tensor | None,
     skip: Tensor | None,
+    tf32: bool,
 ) -> Tensor:
     """weight @ e + bias + upsample(skip), differentiable."""
     rotated, _, _ = rotate(weight, phase)
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     # Frame by frame: a broadcast product would copy the embedding for every frame.
-    frames = [torch.bmm(embedding, v.transpose(1, 2)) for v in rotated.unbind(1)]
+    frames = [matmul(embedding, v.transpose(1, 2), tf32) for v in rotated.unbind(1)]
     z = _stacked(frames, embedding, [embedding.shape[1], weight.shape[1]])
     if bias is not None:
         z = z + bias.to(z.dtype)
@@ -145,9 +151,10 @@ def coord_linear_reference(
     alpha: float,
     gain: float,
     clamp: float | None,
+    tf32: bool = False,
 ) -> Tensor:
     """The formula in PyTorch operations, differentiable to any order."""
-    z = _pre_activation(freq, phase, y, x, weight, bias, skip)
+    z = _pre_activation(freq, phase, y, x, weight, bias, skip, tf32)
     return activate(z, activation, alpha, gain, clamp)
 
 
@@ -169,12 +176,13 @@ def _kernel(
     if on_cpu(freq):
         keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
         arguments = (activation, alpha, gain, clamp)
-        return coord_linear_tiled(freq, phase, y, x, weight, bias, skip, *arguments, keep)
+        return coord_linear_tiled(freq, phase, y, x, weight, bias, skip, *arguments, keep, tf32)
     # act(gain * z) = gain * act(z) for homogeneous activations: the gain rides on the weights.
     folded = slope_from_output(activation, alpha, gain)
     scale = gain if folded else 1.0
     rotated, _, _ = rotate(weight, phase, scale)
-    embedding = _shared_embedding(freq, y, x, weight.dtype)
+    rotated = operand(rotated, tf32)
+    embedding = operand(_shared_embedding(freq, y, x, weight.dtype), tf32)
     b, t, o = rotated.shape[:3]
     z = weight.new_empty(b, t, embedding.shape[1], o)
     for video in range(b):  # one embedding serves all frames: batch stride 0, no copy
@@ -245,6 +253,7 @@ def _gradients(
     alpha: float,
     gain: float,
     clamp: float | None,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients by freq, phase, y, x, weight, bias and skip, differentiable.
 
@@ -253,7 +262,7 @@ def _gradients(
     embedding's gradient dE = sum_t dA[t] V[t] gives dfreq, dy and dx.
     """
     if out is None and z is None:
-        z = _pre_activation(freq, phase, y, x, weight, bias, skip)
+        z = _pre_activation(freq, phase, y, x, weight, bias, skip, tf32)
     da = apply_slope(grad, z, out, activation, alpha, gain, clamp)
     b, t, h, w, o = da.shape
     dskip = da.new_zeros(0) if skip is None else cells(da).sum((3, 5))
@@ -263,12 +272,12 @@ def _gradients(
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     wide = sin.dtype
     frames = list(zip(da.unbind(1), rotated.unbind(1), strict=True))
-    drotated = [torch.bmm(a.transpose(1, 2), embedding) for a, _ in frames]
+    drotated = [matmul(a.transpose(1, 2), embedding, tf32) for a, _ in frames]
     dv = _stacked(drotated, embedding, list(weight.shape[1:])).to(wide)
     dweight, dphase = unrotate(dv, rotated, sin, cos)
     dembedding = torch.zeros_like(embedding, dtype=wide)
     for a, v in frames:
-        dembedding = dembedding + torch.bmm(a, v)
+        dembedding = dembedding + matmul(a, v, tf32)
     dembedding = dembedding.view(b, 1, h, w, weight.shape[2])
     still = freq.new_zeros(b, 1, freq.shape[1])
     dfreq, _, dy, dx = features_gradients(dembedding, freq, still, y, x)
@@ -278,11 +287,10 @@ def _gradients(
 def _gradients_kernel(
     grad: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *arguments, _ = rest  # PyTorch's own products look whether tf32 is allowed
     z, out = rest[7:9]
     if on_cpu(grad) and not (z is None and out is None):
-        return coord_linear_gradients_tiled(grad, *arguments)
-    return _gradients(grad, *arguments)
+        return coord_linear_gradients_tiled(grad, *rest)
+    return _gradients(grad, *rest)
 
 
 def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -292,7 +300,7 @@ def _gradients_fake(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, _, out = inputs[:10]
     ctx.save_for_backward(*tensors, out)
-    ctx.arguments = inputs[10:-1]
+    ctx.arguments = inputs[10:]
     ctx.set_materialize_grads(False)
 
 

@@ -18,6 +18,7 @@ from digan.ops._activation import (
     slope_from_output,
 )
 from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._tf32 import matmul, operand
 from digan.ops._tiles import on_cpu, product, store_activated, tiles
 
 
@@ -30,6 +31,7 @@ def modulated_linear(
     alpha: float | None = None,
     gain: float = 1.0,
     clamp: float | None = None,
+    tf32: bool | None = None,
     impl: _registry.Impl | None = None,
 ) -> Tensor:  # [B, ..., O]
     """Applies video b's own matrix to every row of video b: a 1x1 layer on any grid.
@@ -44,6 +46,9 @@ def modulated_linear(
             autocast both take the autocast dtype.
         bias: shared by all videos; may be float32 beside lower-precision x.
         activation, alpha, gain, clamp: as in `bias_act`.
+        tf32: whether products of float32, of the backward pass too, round their operands to 10
+            bits of fraction; by default as PyTorch's setting has it, on a GPU. Without tensor
+            cores the rounding is done one operand at a time: the numbers, not the speed.
         impl: `auto`, `fused` or `reference`, see `digan.ops`.
 
     Returns:
@@ -63,12 +68,15 @@ def modulated_linear(
     x, weight = _registry.autocast(x, weight)
     check_same_dtype(x=x, weight=weight)
     if _registry.takes_formula("modulated_linear", impl, x):
-        return modulated_linear_reference(x, weight, bias, activation, alpha, gain, clamp)
+        return modulated_linear_reference(
+            x, weight, bias, activation, alpha, gain, clamp, tf32 is True
+        )
     rows = x.reshape(x.shape[0], -1, x.shape[-1]) if x.numel() else x.new_empty(_row_shape(x))
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     y, _ = torch.ops.digan.modulated_linear(
-        rows, weight, bias, activation, alpha, gain, clamp, keep, _registry.allows_tf32()
-    )
+        rows, weight, bias, activation, alpha, gain, clamp, keep,
+        _registry.rounds_to_tf32("modulated_linear", tf32, x),
+    )  # fmt: skip
     out: Tensor = y.reshape(*x.shape[:-1], weight.shape[1])
     return out
 
@@ -89,17 +97,23 @@ def modulated_linear_reference(
     alpha: float,
     gain: float,
     clamp: float | None,
+    tf32: bool = False,
 ) -> Tensor:
     """The formula in PyTorch operations, differentiable to any order."""
-    z = torch.bmm(x.reshape(_row_shape(x)), weight.transpose(1, 2))
+    z = matmul(x.reshape(_row_shape(x)), weight.transpose(1, 2), tf32)
     if bias is not None:
         z = z + bias.to(z.dtype)
     y = activate(z, activation, alpha, gain, clamp)
     return y.reshape(*x.shape[:-1], weight.shape[1])
 
 
-def _pre_activation(x: Tensor, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+def _pre_activation(
+    x: Tensor, weight: Tensor, bias: Tensor | None, tf32: bool, scale: float = 1.0
+) -> Tensor:
     """scale * (x @ weight^T + bias), the scale and the bias riding on the matrix product."""
+    if tf32 and x.dtype == torch.float32:
+        z = matmul(x, weight.transpose(1, 2), tf32)
+        return (z if bias is None else z + bias.to(z.dtype)) * scale
     if bias is None:
         zero = x.new_zeros(())
         return torch.baddbmm(zero, x, weight.transpose(1, 2), beta=0, alpha=scale)
@@ -118,12 +132,14 @@ def _kernel(
     tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     if on_cpu(x):
-        return _tiled_kernel(x, weight, bias, activation, alpha, gain, clamp, keep_pre_activation)
+        return _tiled_kernel(
+            x, weight, bias, activation, alpha, gain, clamp, keep_pre_activation, tf32
+        )
     if slope_from_output(activation, alpha, gain):
         # act(gain * z) = gain * act(z): the gain costs nothing inside the product.
-        z = _pre_activation(x, weight, bias, gain)
+        z = _pre_activation(x, weight, bias, tf32, gain)
         return activate_(z, activation, alpha, 1.0, clamp), x.new_empty(0)
-    z = _pre_activation(x, weight, bias)
+    z = _pre_activation(x, weight, bias, tf32)
     kept = x.new_empty(0)
     if keep_pre_activation:  # homogeneous activations are applied in place, the others are not
         kept = z.clone() if ACTIVATIONS[activation].homogeneous else z
@@ -139,16 +155,18 @@ def _tiled_kernel(
     gain: float,
     clamp: float | None,
     keep_pre_activation: bool,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor]:
     keep = keep_pre_activation and not slope_from_output(activation, alpha, gain)
     plain = gain == 1 and clamp is None and not keep
     if plain and len(weight) == 1:  # the product itself is the result
-        return product(x[0], weight[0], bias, activation, alpha)[None], x.new_empty(0)
+        out = product(operand(x[0], tf32), operand(weight[0], tf32), bias, activation, alpha)
+        return out[None], x.new_empty(0)
     out = x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
     kept = torch.empty_like(out) if keep else x.new_empty(0)
-    for video, matrix in enumerate(weight.unbind(0)):
+    for video, matrix in enumerate(operand(weight, tf32).unbind(0)):
         for rows in tiles(x.shape[1], weight.shape[1] * x.element_size()):
-            z = product(x[video, rows], matrix, bias)
+            z = product(operand(x[video, rows], tf32), matrix, bias)
             if keep:
                 kept[video, rows] = z
             store_activated(out[video, rows], z, activation, alpha, gain, clamp)
@@ -203,15 +221,16 @@ def _gradients(
     alpha: float,
     gain: float,
     clamp: float | None,
+    tf32: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dA = grad * act'(z); dx = dA W, dweight = dA^T x, dbias = sum dA. Differentiable."""
     if y is None and z is None and (activation != "linear" or clamp is not None):
-        z = _pre_activation(x, weight, bias)
+        z = _pre_activation(x, weight, bias, tf32)
     if y is None and z is None:
         z = grad  # linear: the slope does not look at it
     da = apply_slope(grad, z, y, activation, alpha, gain, clamp)
     dbias = grad.new_zeros(0) if bias is None else da.sum((0, 1), dtype=bias.dtype)
-    return torch.bmm(da, weight), torch.bmm(da.transpose(1, 2), x), dbias
+    return matmul(da, weight, tf32), matmul(da.transpose(1, 2), x, tf32), dbias
 
 
 def _gradients_kernel(
@@ -229,12 +248,12 @@ def _gradients_kernel(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`_gradients`; on a CPU in one pass over grad, x and y."""
     if not on_cpu(grad) or (y is None and z is None):
-        return _gradients(grad, x, weight, bias, z, y, activation, alpha, gain, clamp)
+        return _gradients(grad, x, weight, bias, z, y, activation, alpha, gain, clamp, tf32)
     wide = torch.promote_types(grad.dtype, torch.float32)
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     dweight = weight.new_zeros(weight.shape, dtype=wide)
     dbias = grad.new_zeros(weight.shape[1], dtype=wide)
-    for video, matrix in enumerate(weight.unbind(0)):
+    for video, matrix in enumerate(operand(weight, tf32).unbind(0)):
         for rows in tiles(x.shape[1], weight.shape[1] * x.element_size()):
             at = (video, rows)
             da = apply_slope(
@@ -246,10 +265,11 @@ def _gradients_kernel(
                 gain,
                 clamp,
             )
-            dx[at] = product(da, matrix.t())
-            dweight[video] += da.t() @ x[at]
             if bias is not None:
                 dbias += da.sum(0, dtype=wide)
+            da = operand(da, tf32)
+            dx[at] = product(da, matrix.t())
+            dweight[video] += da.t() @ operand(x[at], tf32)
     bias_gradient = grad.new_zeros(0) if bias is None else dbias.to(bias.dtype)
     return dx, dweight.to(weight.dtype), bias_gradient
 
@@ -265,7 +285,7 @@ def _gradients_fake(
 
 
 def _gradients_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grad, x, weight, bias, _, y, *ctx.arguments, _ = inputs
+    grad, x, weight, bias, _, y, *ctx.arguments = inputs
     ctx.save_for_backward(grad, x, weight, bias, y)
     ctx.set_materialize_grads(False)
 

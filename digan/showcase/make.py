@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from digan._version import __version__
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 from digan.errors import DiganError
 from digan.files import file_sha256, writable_folder, write_text
 from digan.generate import open_network
@@ -49,7 +49,7 @@ def showcase(
     settings: Settings | None = None,
     *,
     sections: Sequence[str] | None = None,
-    precision: Precision = "fp32",
+    precision: GeneratorPrecision = "fp32",
     kernels: Kernels = "auto",
     device: str | None = None,
     progress: bool = True,
@@ -101,7 +101,9 @@ def showcase(
     return page
 
 
-def _key(name: str, studio: Studio, print_of_file: str, precision: Precision) -> dict[str, Any]:
+def _key(
+    name: str, studio: Studio, print_of_file: str, precision: GeneratorPrecision
+) -> dict[str, Any]:
     """What a section depends on, as JSON gives it back."""
     values = {field: getattr(studio.settings, field) for field in SECTIONS[name].reads}
     return {

@@ -22,6 +22,7 @@ from PIL import Image
 
 from digan.data.video import VideoWriter
 from digan.errors import DiganError
+from digan.generate.encoding import EncoderThread
 
 Frames = NDArray[np.uint8]  # [n, H, W, 3]
 Advance = Callable[[int], object]  # told of the pixels that were computed
@@ -132,10 +133,9 @@ def shoot(film: Film, path: Path, advance: Advance) -> Clip:
     """
     count = done = 0
     first: Frames | None = None
-    with VideoWriter(path, film.fps) as video:
+    with VideoWriter(path, film.fps) as video, EncoderThread(video.write) as encoder:
         for frames in film.draw():
-            for frame in frames:
-                video.write(frame)
+            encoder.put(frames)
             first = frames[0] if first is None else first
             count += len(frames)
             share = min(film.work * count // film.count, film.work)

@@ -7,6 +7,8 @@ seen. The newest two states are kept; a damaged newest one is named and the othe
 
 from __future__ import annotations
 
+import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +19,39 @@ from digan.config import TrainConfig, to_dict
 from digan.errors import DiganError
 from digan.execution import wished_impl
 from digan.files import atomic_path
-from digan.training.step import Trainer
+from digan.training.step import Trainer, load_moments
 
 LATEST = "training-state-latest.pt"
 PREVIOUS = "training-state-previous.pt"
 FORMAT_VERSION = 1
 
 # What may change between a run and its continuation: nothing of this enters the weights.
-# Threads enter by rounding only, of which `surroundings` takes care.
+# Threads, processes and recomputation enter by rounding only, of which `surroundings` takes care.
 FREE_SETTINGS = {
-    "kimg", "tick", "snap", "workers", "threads", "metrics", "i3d", "c3d", "max_nonfinite",
-    "preset",
+    "kimg", "tick", "snap", "workers", "threads", "recompute", "metrics", "i3d", "c3d",
+    "max_nonfinite", "preset", "cuda_graphs",
 }  # fmt: skip
 _ENTRIES = {
     "format_version", "config", "data", "surroundings", "seen", "generator", "discriminator",
     "average", "g_optimizer", "d_optimizer",
 }  # fmt: skip
 # What a bit-identical continuation needs beside the settings.
-_SURROUNDINGS = ("torch", "threads", "device", "digan", "kernels")
+_SURROUNDINGS = (
+    "torch", "threads", "device", "digan", "kernels", "recompute", "batch_gpu", "processes",
+)  # fmt: skip
 
 
 def surroundings(trainer: Trainer) -> dict[str, Any]:
-    """Library versions, threads, device and the ops' paths, on which rounding depends."""
+    """What rounding depends on: versions, threads, device, the ops' paths, how passes are cut."""
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "device": trainer.device.type,
         "digan": __version__,
         "kernels": ", ".join(fused_ops(trainer)) or "none",
+        "recompute": trainer.config.recompute,
+        "batch_gpu": trainer.config.batch_gpu,
+        "processes": trainer.world.size,
     }
 
 
@@ -55,13 +62,9 @@ def fused_ops(trainer: Trainer) -> list[str]:
     return [name for name, path in ops.status().items() if path == "fused"]
 
 
-def save_state(run: Path, trainer: Trainer, data: str) -> None:
-    """Writes the run's state atomically, keeping the one before.
-
-    Raises:
-        DiganError: it cannot be written; the states that were there are untouched.
-    """
-    state = {
+def state_of(trainer: Trainer, data: str) -> dict[str, Any]:
+    """Everything that a continuation needs; `data` is the store's fingerprint."""
+    return {
         "format": "digan-training-state",
         "format_version": FORMAT_VERSION,
         "config": to_dict(trainer.config),
@@ -74,6 +77,15 @@ def save_state(run: Path, trainer: Trainer, data: str) -> None:
         "g_optimizer": trainer.g_optimizer.state_dict(),
         "d_optimizer": trainer.d_optimizer.state_dict(),
     }
+
+
+def save_state(run: Path, trainer: Trainer, data: str) -> None:
+    """Writes the run's state atomically, keeping the one before.
+
+    Raises:
+        DiganError: it cannot be written; the states that were there are untouched.
+    """
+    state = state_of(trainer, data)
     latest = run / LATEST
     with atomic_path(latest) as temporary:
         try:
@@ -106,6 +118,7 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
         if not path.is_file():
             continue
         try:
+            _check_sums(path)
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged bytes raise almost anything: KeyError, IndexError
             reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
@@ -126,6 +139,17 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
     raise DiganError(complaint or f"the run {run} has no training state to resume from")
 
 
+def _check_sums(path: Path) -> None:
+    """Compares every entry with its checksum, which torch.load does not.
+
+    Raises:
+        ValueError: an entry differs. zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if name := archive.testzip():
+            raise ValueError(f"the checksum of {name} is wrong")
+
+
 def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, run: Path) -> None:
     """Refuses to continue a run with other settings or other data.
 
@@ -135,6 +159,8 @@ def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, r
     # A state from before a setting was made has its default.
     saved = _flat(to_dict(TrainConfig())) | _flat(state["config"])
     asked = _flat(to_dict(config))
+    if _same_groups(saved, asked):
+        asked["batch_gpu"] = saved["batch_gpu"]
     names = sorted((saved.keys() | asked.keys()) - FREE_SETTINGS)
     differences = [
         f"{name} {saved.get(name)} -> {asked.get(name)}"
@@ -148,6 +174,28 @@ def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, r
             f"{run} was trained with other settings ({', '.join(differences)}): "
             "repeat them, or start anew with --resume none"
         )
+
+
+def _same_groups(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """True if passes of either size keep the minibatch statistic's groups whole, or for auto.
+
+    Then what parts them is rounding, of which `surroundings` takes care.
+    """
+    group = asked["discriminator.group_size"]
+    sizes = [values["batch_gpu"] or values["batch"] for values in (saved, asked)]
+    return sizes[1] == "auto" or all(size % group == 0 for size in sizes)
+
+
+def continued_batch_gpu(state: dict[str, Any], config: TrainConfig) -> tuple[TrainConfig, str]:
+    """The settings of a continuation: for `auto` what the run has, and a sentence about it."""
+    if config.batch_gpu != "auto":
+        return config, ""
+    config = dataclasses.replace(config, batch_gpu=state["config"]["batch_gpu"])
+    group = config.discriminator.group_size
+    return config, (
+        f"batch-gpu auto: continues with {config.part} samples a pass, as before; on a smaller "
+        f"device a smaller multiple of {group} gives the same result but for rounding"
+    )
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -170,8 +218,8 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
         trainer.generator.load_state_dict(state["generator"])
         trainer.discriminator.load_state_dict(state["discriminator"])
         trainer.average.load_state_dict(state["average"])
-        trainer.g_optimizer.load_state_dict(state["g_optimizer"])
-        trainer.d_optimizer.load_state_dict(state["d_optimizer"])
+        load_moments(trainer.g_optimizer, state["g_optimizer"])
+        load_moments(trainer.d_optimizer, state["d_optimizer"])
         trainer.seen = int(state["seen"])
     except (RuntimeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -184,3 +232,31 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
     if not changed:
         return ""
     return f"the continuation is not bit-identical to an unbroken run: {', '.join(changed)}"
+
+
+def share_state(trainer: Trainer) -> None:
+    """Gives every process the first one's weights, moments and position."""
+    world = trainer.world
+    if world.size == 1:
+        return
+    trainer.seen = world.tell(trainer.seen)
+    for network in (trainer.generator, trainer.discriminator, trainer.average):
+        world.copy_(network.state_dict().values())
+    for optimizer in (trainer.g_optimizer, trainer.d_optimizer):
+        state = optimizer.state_dict()
+        shapes = {
+            key: {name: list(value.shape) for name, value in moments.items()}
+            for key, moments in state["state"].items()
+        }
+        shapes = world.tell(shapes)  # JSON makes the keys text
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not world.is_first:
+            state["state"] = {
+                int(key): {
+                    name: torch.zeros(shape, device=parameters[int(key)].device)
+                    for name, shape in moments.items()
+                }
+                for key, moments in shapes.items()
+            }
+            optimizer.load_state_dict(state)
+        world.copy_(value for p in parameters for value in optimizer.state.get(p, {}).values())

@@ -1,39 +1,29 @@
-"""The processes of a run, and which of them owns which sample of a batch."""
+"""Which process owns which sample of a batch, and in which micro-batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from digan.config import TrainConfig
+from digan.errors import DiganError
+from digan.processes import World
 
 
-@dataclass(frozen=True)
-class World:
-    """The processes of a run. One process is a world of size 1.
+def own_parts(config: TrainConfig, world: World) -> list[list[int]]:
+    """Positions in the batch of every micro-batch of a process.
 
-    The training step asks it for its parts of a batch and to sum gradients and statistics;
-    nothing else of the step knows that other processes exist.
+    Raises:
+        DiganError: the batch cannot be dealt to so many processes.
     """
-
-    rank: int = 0
-    size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """True for the process that writes files and talks."""
-        return self.rank == 0
-
-    def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Sums tensors over all processes in place, as one flat message."""
-        if self.size == 1:
-            return
-        tensors = list(tensors)
-        flat = torch.cat([t.reshape(-1) for t in tensors])
-        torch.distributed.all_reduce(flat)
-        for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(piece.view_as(tensor))
+    batch, size = config.batch, world.size
+    if batch % size:
+        raise DiganError(f"batch must be a multiple of the {size} processes, got {batch}")
+    share = batch // size
+    part = min(config.part, share)
+    if share % part:
+        raise DiganError(
+            f"batch-gpu must divide the {share} samples of each of {size} processes, got {part}"
+        )
+    parts = split_batch(batch, batch // part, config.discriminator.group_size)
+    return list(world.share(parts))
 
 
 def split_batch(batch: int, parts: int, group: int) -> list[list[int]]:

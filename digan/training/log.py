@@ -17,16 +17,32 @@ from digan.errors import DiganError
 from digan.files import write_text
 
 
-def duration(seconds: float) -> str:
-    """1h 02m 03s."""
-    total = round(seconds)
-    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
-    if hours:
-        return f"{hours}h {minutes:02d}m {rest:02d}s"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+class Log:
+    """What a run tells, unheard: the log of the processes that leave talking to the first one."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Says a line."""
+
+    def advance(self, samples: int) -> None:
+        """Moves the bar."""
+
+    def tick(self, kimg: float, values: dict[str, Any], line: str) -> None:
+        """Notes a row of statistics, said as a line."""
+
+    def metric(self, name: str, row: dict[str, Any]) -> None:
+        """Notes a row of a metric."""
+
+    def strip(self, name: str, videos: NDArray[np.uint8], kimg: float, rows: int = 4) -> None:
+        """Shows frames of the first videos [N, T, H, W, 3]."""
+
+    def close(self) -> None:
+        """Ends."""
 
 
-class RunLog:
+class RunLog(Log):
     """Writes a run's lines and numbers; a bar on a terminal, tick lines elsewhere.
 
     Args:
@@ -35,8 +51,8 @@ class RunLog:
     """
 
     def __init__(self, run: Path, kimg: float, start: float, progress: bool = True) -> None:
+        super().__init__()
         self.run = run
-        self.started = time.monotonic()
         for rows in (run / "stats.jsonl", *run.glob("metric-*.jsonl")):
             _forget_after(rows, start)
         self._text, self._stats = _append_to(run / "log.txt"), _append_to(run / "stats.jsonl")

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,17 +17,30 @@ import torch
 import yaml
 
 from digan import ops
-from digan.config import TrainConfig, resolve, to_dict
+from digan.config import TrainConfig, to_dict
 from digan.data.datasets import ClipPairs, PairBatch, pair_loader
+from digan.data.progress import duration
 from digan.data.store import Store
 from digan.errors import DiganError
 from digan.execution import choose_device, choose_impl
-from digan.files import writable_folder, write_text
+from digan.files import write_text
 from digan.metrics import MetricResult, Random3dResult
-from digan.nn.snapshot import NetworkInfo, load_discriminators, load_network, save_network
+from digan.nn.snapshot import NetworkInfo, save_network
+from digan.processes import Vote, joined
 from digan.training import checkpoint, runs
-from digan.training.log import RunLog, duration
+from digan.training.environment import Environment
+from digan.training.graphs import CudaCapture, GraphedPhases, why_not_graphs
+from digan.training.inputs import Inputs, Prefetcher
+from digan.training.log import Log, RunLog
 from digan.training.measuring import SnapshotMetrics
+from digan.training.opening import (
+    begin_from,
+    describe,
+    find_run,
+    open_data,
+    same_everywhere,
+    settle,
+)
 from digan.training.samples import Random3dMetric, SampleWriter
 from digan.training.step import Trainer
 
@@ -66,52 +79,6 @@ class _Interrupt:
             signal.signal(number, old)
 
 
-def open_data(config: TrainConfig, store_path: Path) -> tuple[TrainConfig, Store, ClipPairs]:
-    """Opens the store and fits the configuration to it.
-
-    Raises:
-        DiganError: no store, labels asked but missing, no clip long enough.
-    """
-    store = Store(store_path)
-    config = resolve(config, resolution=store.resolution, num_classes=len(store.classes))
-    pairs = ClipPairs(
-        store,
-        config.clip_frames,
-        seed=config.seed,
-        mirror=config.mirror,
-        split=config.split,
-        use_labels=config.cond,
-    )
-    return config, store, pairs
-
-
-def describe(config: TrainConfig, store: Store, pairs: ClipPairs) -> list[str]:
-    """What a user should know before a run starts; unused labels are said loudly."""
-    lines = [
-        f"data: {store.path}: {store.num_videos} videos, {store.num_frames} frames of "
-        f"{store.resolution} x {store.resolution}, {pairs.num_windows} clips of "
-        f"{config.clip_frames} frames"
-    ]
-    if store.splits:
-        lines.append(f"data: split {config.split} of {', '.join(store.splits)}")
-    part, group = config.batch_gpu or config.batch, config.discriminator.group_size
-    if part < min(group, config.batch):
-        lines.append(
-            f"micro-batches of {part}: the minibatch statistic has groups of {part}, not "
-            f"{group}; results differ from those of whole groups"
-        )
-    if pairs.too_short:
-        lines.append(f"data: {pairs.too_short} videos are shorter than the clip and left out")
-    if store.lossy:
-        lines.append("data: the store's frames are JPEG: metrics will show it")
-    if store.classes and not config.cond:
-        lines.append(
-            f"WARNING: the store has labels of {len(store.classes)} classes and they are NOT "
-            "used; --cond trains with them"
-        )
-    return lines
-
-
 def train(
     config: TrainConfig,
     store_path: Path,
@@ -138,111 +105,29 @@ def train(
 
     Raises:
         DiganError: anything that a user can mend, as far as possible before the first step.
+
+    Under torchrun all processes call it; the first one reads and writes the run's folder.
     """
-    chosen = choose_device(device)
-    choose_impl(config.kernels, chosen)
-    config, store, pairs = open_data(config, store_path)
-    measures = SnapshotMetrics(config, pairs, chosen)
-    writable_folder(outdir)
-    run, state = _find_run(config, store, outdir, resume)
-    if run is not None:
-        writable_folder(run)
-    with _Environment(config):
-        trainer = Trainer(config, labels=pairs.labels if config.cond else None, device=chosen)
-        # Two states and a few snapshots, of networks, average and two moments each.
-        size = sum(
-            p.numel() * p.element_size()
-            for net in (trainer.generator, trainer.discriminator)
-            for p in net.parameters()
-        )
-        writable_folder(outdir, need_bytes=12 * size + (100 << 20))
-        notes = describe(config, store, pairs)
-        if state is not None:
-            said, values = state
-            notes += [s for s in (said, checkpoint.restore(trainer, values)) if s]
-        else:
-            if init is not None:
-                notes.append(_start_from(trainer, init))
-            if init_discriminators is not None:
-                notes.append(_start_discriminators_from(trainer, init_discriminators))
-        if run is None:
-            run = runs.new_run(outdir, runs.run_suffix(config, store.path.name))
-        write_text(run / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        return _Run(trainer, store, pairs, run, progress, measures).go(notes)
-
-
-def _find_run(
-    config: TrainConfig, store: Store, outdir: Path, resume: str
-) -> tuple[Path | None, tuple[str, dict[str, Any]] | None]:
-    """The folder to continue and its state, or nothing for a new run."""
-    if resume == "none":
-        return None, None
-    if resume == "auto":
-        run = runs.unfinished_run(outdir, runs.run_suffix(config, store.path.name))
-        if run is None:
-            return None, None
-        if not (run / checkpoint.LATEST).exists() and not (run / checkpoint.PREVIOUS).exists():
-            return None, None  # stopped before its first state: there is nothing to continue
-    else:
-        run = Path(resume)
-        if not run.is_dir():
-            raise DiganError(f"the run to resume, {run}, is no folder")
-    values, said = checkpoint.read_state(run)
-    checkpoint.check_same_settings(values, config, store.fingerprint, run)
-    return run, (said, values)
-
-
-def _start_from(trainer: Trainer, init: str) -> str:
-    """Copies a network file's generator into both generators."""
-    source, info = load_network(init, device=trainer.device)
-    try:
-        for network in (trainer.generator, trainer.average):
-            network.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise DiganError(
-            f"the network {init} ({info.generator}) does not fit this run's generator "
-            f"({trainer.config.generator})"
-        ) from error
-    return f"the generator starts from {init}"
-
-
-def _start_discriminators_from(trainer: Trainer, init: str) -> str:
-    """Copies a file's pair of discriminators into the run's."""
-    source = load_discriminators(init, device=trainer.device)
-    try:
-        trainer.discriminator.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise DiganError(
-            f"the discriminators {init} ({source.config}) do not fit this run's "
-            f"({trainer.config.discriminator})"
-        ) from error
-    return f"the discriminators start from {init}"
-
-
-class _Environment:
-    """Process-wide settings of PyTorch for a run, put back afterwards."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        self.deterministic = torch.are_deterministic_algorithms_enabled()
-        self.warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        self.fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-        self.benchmark = torch.backends.cudnn.benchmark
-        if self.config.threads is not None:
-            torch.set_num_threads(self.config.threads)
-        torch.use_deterministic_algorithms(self.config.deterministic, warn_only=True)
-        torch.backends.cudnn.benchmark = not self.config.deterministic
-        # Deterministic mode would otherwise write NaN into every new tensor first.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = self.fill  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = self.benchmark
+    with joined(choose_device(device)) as (world, chosen):
+        choose_impl(config.kernels, chosen)
+        why_not_graphs(config.cuda_graphs, chosen, world)  # an error before anything is made
+        config, store, pairs = open_data(config, store_path)
+        same_everywhere(world, store)
+        measures = SnapshotMetrics(config, pairs, chosen, world)
+        run, state = find_run(config, store, outdir, resume) if world.is_first else (None, None)
+        with Environment(config):
+            config, settled = settle(config, pairs, world, chosen, state)
+            labels = pairs.labels if config.cond else None
+            trainer = Trainer(config, labels=labels, world=world, device=chosen)
+            notes = describe(config, store, pairs, world) + ([settled] if settled else [])
+            if world.is_first:
+                notes += begin_from(trainer, outdir, state, init, init_discriminators)
+                run = run or runs.new_run(outdir, runs.run_suffix(config, store.path.name))
+                text = yaml.safe_dump(to_dict(config), sort_keys=False)
+                write_text(run / "config.yaml", text)
+            checkpoint.share_state(trainer)
+            run = Path(world.tell(str(run)))
+            return _Run(trainer, store, pairs, run, progress, measures).go(notes)
 
 
 class _Run:
@@ -261,8 +146,11 @@ class _Run:
         self.trainer, self.store, self.pairs, self.run = trainer, store, pairs, run
         self.config = trainer.config
         self.total = math.ceil(self.config.kimg * 1000 / self.config.batch) * self.config.batch
-        self.log = RunLog(run, self.total / 1000, trainer.seen / 1000, progress)
-        self.samples = SampleWriter(run, pairs, store.fps)
+        self.world = trainer.world
+        self.log = Log()
+        if self.world.is_first:
+            self.log = RunLog(run, self.total / 1000, trainer.seen / 1000, progress)
+        self.samples = SampleWriter(run, pairs, store.fps, self.world)
         self.metric: Random3dMetric | None = None
         self.data_wait = 0.0
         self.tick_start, self.tick_seen = time.monotonic(), trainer.seen
@@ -283,9 +171,27 @@ class _Run:
         except DiganError as error:
             with contextlib.suppress(DiganError):  # on a full disk the log is full too
                 self.log.say(f"stopped: {error}")
+                self._write_status(f"failed: {error}"[:200])
             raise
         finally:
+            self._report()
             self.log.close()
+
+    def _write_status(self, reason: str, *, finished: bool = False) -> None:
+        if self.world.is_first:
+            runs.write_status(self.run, finished=finished, kimg=self.kimg, reason=reason)
+
+    def _report(self) -> None:
+        """Leaves the page of the run; a run does not fail for want of it."""
+        if not self.world.is_first:
+            return
+        from digan.watching import write_report  # it brings the pages along
+
+        try:
+            write_report(self.run)
+        except DiganError as error:
+            with contextlib.suppress(DiganError):
+                self.log.say(f"WARNING: no report: {error}")
 
     def _begin(self, notes: list[str]) -> None:
         for line in notes:
@@ -299,43 +205,69 @@ class _Run:
         paths = [f"fused: {', '.join(fused)}"] if fused else []
         paths += [f"{path}: {', '.join(names)}" for path, names in others.items()]
         self.log.say(f"ops: {self.config.kernels}; {'; '.join(paths)}")
+        self._choose_phases()
         verb = "continues" if self.trainer.seen else "starts"
         self.log.say(f"run {self.run} {verb} at {self.kimg:g} of {self.total / 1000:g} kimg")
-        runs.write_status(self.run, finished=False, kimg=self.kimg, reason="running")
+        self._write_status("running")
         if self.trainer.seen == 0:
-            self.log.strip("reals", self.samples.write_reals(), 0.0)
+            if self.world.is_first:
+                self.log.strip("reals", self.samples.write_reals(), 0.0)
             self._snapshot()
+
+    def _choose_phases(self) -> None:
+        """Captures the phases of iterations where that can be, and says so or why not."""
+        trainer = self.trainer
+        reason = why_not_graphs(self.config.cuda_graphs, trainer.device, trainer.world)
+        if reason is None:
+            trainer.phases = GraphedPhases(CudaCapture(trainer.device), self.log.say)
+        self.log.say(f"CUDA graphs: {f'none, {reason}' if reason else 'one for each phase'}")
 
     def _iterate(self, interrupt: _Interrupt) -> bool:
         """True if the run came to its end, False if a signal asked it to stop."""
         config, trainer = self.config, self.trainer
         tick, snap = (max(round(x * 1000), 1) for x in (config.tick, config.snap))
-        batches = self._batches()
+        inputs, vote = self._inputs(), Vote(self.world)
         while trainer.seen < self.total:
-            waiting = time.monotonic()
-            batch = next(batches)
-            self.data_wait += time.monotonic() - waiting
-            label = batch.label if config.cond else None
             before = trainer.seen
-            trainer.iteration(batch.frames, batch.dt, label)
+            self._wait_for(inputs.fetch)  # at most the first time there is something to do
+            trainer.advance(inputs.take())
+            self._wait_for(inputs.fetch)  # while a GPU is busy with this one
             self.log.advance(config.batch)
             at_end = trainer.seen >= self.total
-            stop = interrupt.signal is not None
+            stop = vote(interrupt.signal is not None) and not at_end
             if trainer.seen // tick > before // tick or at_end or stop:
                 self._tick()
             if trainer.seen // snap > before // snap or at_end:
                 self._snapshot()
                 if not at_end:
-                    checkpoint.save_state(self.run, trainer, self.store.fingerprint)
-            if stop and not at_end:
-                return False
-        return True
+                    self._write_state()
+            if stop:
+                break
+        vote.close()
+        return trainer.seen >= self.total
+
+    def _wait_for(self, fetch: Callable[[], None]) -> None:
+        waiting = time.monotonic()
+        fetch()
+        self.data_wait += time.monotonic() - waiting
+
+    def _inputs(self) -> Prefetcher:
+        trainer = self.trainer
+
+        def prepare(batch: PairBatch, seen: int) -> Inputs:
+            return trainer.prepare(batch.frames, batch.dt, batch.label, seen)
+
+        return Prefetcher(
+            self._batches(),
+            prepare,
+            seen=trainer.seen,
+            size=self.config.batch,
+            device=trainer.device,
+        )
 
     def _batches(self) -> Iterator[PairBatch]:
-        size = self.config.batch
-        numbers = (
-            list(range(start, start + size)) for start in range(self.trainer.seen, self.total, size)
-        )
+        starts = range(self.trainer.seen, self.total, self.config.batch)
+        numbers = (self.trainer.numbers(start) for start in starts)
         return pair_loader(
             self.pairs,
             numbers,
@@ -343,13 +275,17 @@ class _Run:
             pin_memory=self.trainer.device.type == "cuda",
         )
 
+    def _write_state(self) -> None:
+        if self.world.is_first:
+            checkpoint.save_state(self.run, self.trainer, self.store.fingerprint)
+
     def _save_state(self, finished: bool, interrupt: _Interrupt) -> None:
-        checkpoint.save_state(self.run, self.trainer, self.store.fingerprint)
+        self._write_state()
         reason = "finished"
         if not finished:
-            assert interrupt.signal is not None
-            reason = f"stopped by {interrupt.signal.name}"
-        runs.write_status(self.run, finished=finished, kimg=self.kimg, reason=reason)
+            name = "a signal" if interrupt.signal is None else interrupt.signal.name
+            reason = f"stopped by {name}"
+        self._write_status(reason, finished=finished)
         cure = "" if finished else "; continue it with --resume auto"
         self.log.say(f"run {self.run} {reason} at {self.kimg:g} kimg{cure}")
 
@@ -359,11 +295,14 @@ class _Run:
         seconds, samples = now - self.tick_start, self.trainer.seen - self.tick_seen
         wait = self.data_wait / max(seconds, 1e-9)
         self.tick_start, self.tick_seen, self.data_wait = now, self.trainer.seen, 0.0
-        values: dict[str, Any] = self.trainer.statistics.read()
+        values: dict[str, Any] = self.trainer.statistics.read(self.world)
+        # Of several processes the slowest loader and the fullest memory count.
+        slowest = self.world.gather([wait, _memory_gb(self.trainer.device)])
+        wait, memory = (max(column) for column in zip(*slowest, strict=True))
         values |= {
             "seconds_per_kimg": seconds / max(samples, 1) * 1000,
             "data_wait_share": wait,
-            "memory_gb": _memory_gb(self.trainer.device),
+            "memory_gb": memory,
             "seconds": now - self.log.started,
         }
         remaining = (self.total - self.trainer.seen) / 1000 * values["seconds_per_kimg"]
@@ -391,13 +330,14 @@ class _Run:
         average, config = self.trainer.average, self.config
         path = self.run / f"network-snapshot-{math.floor(self.kimg):06d}.safetensors"
         info = network_info(config, self.store, self.kimg)
-        save_network(path, average, info)
+        if self.world.is_first:
+            save_network(path, average, info)
         self.log.strip("fakes", self.samples.write_fakes(average, self.kimg), self.kimg)
         for name in config.metrics:
             started = time.monotonic()
             result: MetricResult | Random3dResult
             if name == "fd-random3d":
-                self.metric = self.metric or Random3dMetric(self.pairs)
+                self.metric = self.metric or Random3dMetric(self.pairs, world=self.world)
                 result = self.metric.evaluate(average)
             else:
                 result = self.measures.evaluate(name, average, info)
@@ -411,6 +351,7 @@ class _Run:
             self.log.metric(name, row)
             for line in result.format().splitlines():
                 self.log.say(line)
+        self._report()
 
 
 def network_info(config: TrainConfig, store: Store, kimg: float) -> NetworkInfo:

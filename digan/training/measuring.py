@@ -18,6 +18,7 @@ from digan.metrics import (
 )
 from digan.nn import Generator
 from digan.nn.snapshot import NetworkInfo
+from digan.processes import World
 
 
 class SnapshotMetrics:
@@ -32,7 +33,13 @@ class SnapshotMetrics:
         DiganError: no such protocol, or a detector's file is missing or not of its kind.
     """
 
-    def __init__(self, config: TrainConfig, pairs: ClipPairs, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        pairs: ClipPairs,
+        device: torch.device,
+        world: World | None = None,
+    ) -> None:
         store = pairs.store
         self.protocols = {
             name: parse_protocol(name).change(split=pairs.split)
@@ -47,6 +54,7 @@ class SnapshotMetrics:
             device=device,
             workers=config.workers,
             progress=False,
+            world=world or World(),
         )
         for protocol in self.protocols.values():
             self.evaluator.detector(protocol.detector)

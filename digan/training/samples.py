@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from digan.data.datasets import ClipPairs
 from digan.data.sinks import open_sink, tile_frames
 from digan.grid import frame_times
-from digan.metrics import Random3dResult, RealReference
+from digan.metrics import Random3dResult, RealReference, own_batches
 from digan.nn import Generator
+from digan.processes import World
 from digan.randomness import Permutation, sample_rng
 from digan.synthesis import clips
 
 METRIC_SAMPLES = 512
+_METRIC_BATCH = 16  # clips made at once
 
 
 def grid_shape(resolution: int) -> tuple[int, int]:
@@ -44,7 +47,8 @@ def fake_labels(pairs: ClipPairs, count: int, stream: str) -> list[int] | None:
 class SampleWriter:
     """Writes `reals.mp4` once and `fakesNNNNNN.mp4` at snapshots, all with the same seeds."""
 
-    def __init__(self, run: Path, pairs: ClipPairs, fps: float) -> None:
+    def __init__(self, run: Path, pairs: ClipPairs, fps: float, world: World | None = None) -> None:
+        self.world = world or World()
         self.run, self.pairs, self.fps = run, pairs, fps or 8.0
         self.rows, self.columns = grid_shape(pairs.resolution)
         self.t = frame_times(pairs.clip_frames, pairs.clip_frames)
@@ -60,9 +64,19 @@ class SampleWriter:
         return self._write(self.run / "reals.mp4", found)
 
     def write_fakes(self, generator: Generator, kimg: float) -> NDArray[np.uint8]:
-        """Writes the grid of generated clips of seeds 0, 1, 2, ...; returns them."""
+        """Writes the grid of generated clips of seeds 0, 1, 2, ...; returns them.
+
+        Every process makes its share of them, and the first one writes.
+        """
         labels = fake_labels(self.pairs, self.count, "fakes")
-        found = np.concatenate(list(clips(generator, range(self.count), self.t, labels)))
+        own = self.world.share(range(self.count))
+        own_labels = None if labels is None else [labels[seed] for seed in own]
+        made = [torch.from_numpy(found) for found in clips(generator, own, self.t, own_labels)]
+        shown = torch.cat(made) if made else torch.empty(0, 0, 0, 0, 3, dtype=torch.uint8)
+        shares = [list(share) for share in self.world.gather_tensors(shown)]
+        found = torch.stack(self.world.deal(shares)).numpy()
+        if not self.world.is_first:
+            return found
         return self._write(self.run / f"fakes{math.floor(kimg):06d}.mp4", found)
 
     def _write(self, path: Path, videos: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,7 +93,10 @@ class Random3dMetric:
     not grow with the clip; the real side is computed once.
     """
 
-    def __init__(self, pairs: ClipPairs, samples: int | None = None) -> None:
+    def __init__(
+        self, pairs: ClipPairs, samples: int | None = None, world: World | None = None
+    ) -> None:
+        self.world = world or World()
         samples = METRIC_SAMPLES if samples is None else samples
         self.pairs, self.samples = pairs, samples
         n = pairs.clip_frames
@@ -103,5 +120,12 @@ class Random3dMetric:
         """The result of the generator's samples with seeds 0, 1, 2, ..."""
         t = frame_times(self.pairs.clip_frames, self.pairs.clip_frames)[self.frames]
         labels = fake_labels(self.pairs, self.samples, "fd-random3d/fakes")
-        fakes = clips(generator, range(self.samples), t, labels)
-        return self.reference.evaluate(fakes)
+        fakes = (
+            clip
+            for own in own_batches(self.samples, _METRIC_BATCH, self.world)
+            for clip in clips(
+                generator, own, t, None if labels is None else labels[own.start : own.stop],
+                batch=_METRIC_BATCH,
+            )
+        )  # fmt: skip
+        return self.reference.evaluate(fakes, self.world)

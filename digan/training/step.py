@@ -7,18 +7,24 @@ fakes of the moved generator, with fresh latents, motions and times.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from digan.config import TrainConfig
-from digan.execution import COMPUTE_DTYPES, choose_impl
+from digan.execution import choose_impl, discriminator_dtype, generator_arithmetic
 from digan.nn import Generator, PairDiscriminator
+from digan.nn.prepared import PreparedWeights
+from digan.processes import World
 from digan.training.augment import AugmentDraws
-from digan.training.distributed import World, split_batch
+from digan.training.distributed import own_parts
 from digan.training.draws import FakeDraws, sample_fakes
+from digan.training.graphs import EagerPhases, Phases
+from digan.training.inputs import Inputs, moved
 from digan.training.losses import (
     RealPairs,
     discriminator_fake_loss,
@@ -28,6 +34,10 @@ from digan.training.losses import (
 )
 from digan.training.statistics import GradientGuard, Statistics
 
+# Factor of losses whose gradients pass through float16, a power of two. Gradients by activations
+# are of the order of 1e-5, where float16 has few bits left, and reach 65504 as rarely with it.
+FP16_SCALE = 1024.0
+
 
 def lazy_adam(
     parameters: list[nn.Parameter], lr: float, beta2: float, interval: int
@@ -35,10 +45,27 @@ def lazy_adam(
     """Adam with betas (0, beta2), corrected for lazy regularisation every `interval` steps.
 
     PyTorch's fused form: one pass over parameters, gradients and moments in place of a dozen.
+    On a GPU it may be captured in a CUDA graph.
     """
     ratio = interval / (interval + 1)
     betas = (0.0, beta2**ratio)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True)
+    return torch.optim.Adam(
+        parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True, capturable=_on_gpu(parameters)
+    )
+
+
+def _on_gpu(parameters: list[nn.Parameter]) -> bool:
+    return parameters[0].device.type == "cuda"
+
+
+def load_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads an optimiser's state of a run on any device.
+
+    The settings in it are the same but for one, which is the device's.
+    """
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["capturable"] = _on_gpu(group["params"])
 
 
 def ema_decay(seen: int, batch: int, ema_kimg: float, rampup: float | None) -> float:
@@ -61,6 +88,7 @@ class Trainer:
         world: the processes of the run.
         device: of everything.
         dtype: of the parameters; float64 in tests.
+        compiler: backend of torch.compile, if the configuration asks for that.
     """
 
     def __init__(
@@ -71,6 +99,7 @@ class Trainer:
         world: World | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        compiler: str = "inductor",
     ) -> None:
         self.config = config
         self.labels = labels if config.cond else None
@@ -78,14 +107,24 @@ class Trainer:
         self.device = torch.device(device)
         self.seen = 0
         impl = choose_impl(config.kernels, self.device)
-        compute = COMPUTE_DTYPES[config.precision]
+        arithmetic = generator_arithmetic(config.precision_of_generator)
+        judging = discriminator_dtype(config.precision, self.device)
+        self.scale = FP16_SCALE if torch.float16 in (judging, arithmetic.dtype) else 1.0
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.generator, impl=impl, dtype=compute)
-            self.discriminator = PairDiscriminator(config.discriminator, impl=impl, dtype=compute)
+            how: Any = {"impl": impl, "recompute": config.recompute}
+            self.generator = Generator(
+                config.generator, dtype=arithmetic.dtype, tf32=arithmetic.tf32, **how
+            )
+            self.discriminator = PairDiscriminator(config.discriminator, dtype=judging, **how)
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
+        # What judges in G and D; R1 stays eager, for PyTorch compiles no double backward.
+        self.judge: PairDiscriminator = self.discriminator
+        if config.compile:
+            compiled: Any = torch.compile(self.discriminator, backend=compiler)
+            self.judge = compiled
         self.average = copy.deepcopy(self.generator).eval()
         self.g_optimizer = lazy_adam(
             list(self.generator.parameters()), config.lr, config.beta2, config.g_reg_interval
@@ -98,15 +137,18 @@ class Trainer:
             dict(self.discriminator.named_parameters(prefix="discriminator"))
         )
         self.statistics = Statistics()
-        self.parts = self._own_parts()
+        # This process's positions in the batch, and its micro-batches as positions in these.
+        parts = own_parts(config, self.world)
+        self.own = sorted(position for part in parts for position in part)
+        place = {position: index for index, position in enumerate(self.own)}
+        self.parts = [torch.tensor([place[p] for p in part], device=self.device) for part in parts]
+        self.phases: Phases = EagerPhases()
+        # `step` as the phases read it: a CUDA graph would keep a Python number forever.
+        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
 
-    def _own_parts(self) -> list[Tensor]:
-        """Sample positions of this process's micro-batches."""
-        batch = self.config.batch
-        count = batch // (self.config.batch_gpu or batch // self.world.size)
-        parts = split_batch(batch, count, self.config.discriminator.group_size)
-        own = parts[self.world.rank :: self.world.size]
-        return [torch.tensor(p, device=self.device) for p in own]
+    def numbers(self, seen: int) -> list[int]:
+        """Which samples of the run are this process's in the iteration after `seen` samples."""
+        return [seen + position for position in self.own]
 
     @property
     def step(self) -> int:
@@ -117,29 +159,48 @@ class Trainer:
         """One iteration on a batch of real pairs.
 
         Args:
-            frames: uint8 [B, 2, 3, H, W]. dt: [B]. label: classes [B], or None.
+            frames: uint8 [B, 2, 3, H, W], this process's samples in the order of `numbers`.
+            dt: [B]. label: classes [B], or None.
         """
-        config, indices = self.config, range(self.seen, self.seen + self.config.batch)
-        self.train_generator(self._fakes("G", indices))
-        fakes = self._fakes("D", indices)
-        real = self._reals(frames, dt, label, "D/real", indices)
-        self.train_discriminator(fakes, real)
-        if self.step % config.d_reg_interval == 0:
-            augment = self._augment("R1", indices)
-            self.regularize_discriminator(RealPairs(real.frames, real.dt, real.label, augment))
-        self.update_average()
-        self.seen += config.batch
+        self.advance(self.prepare(frames, dt, label, self.seen))
 
-    def _augment(self, stream: str, indices: range) -> AugmentDraws | None:
-        if not self.config.augment:
-            return None
-        size = self.config.generator.resolution
-        return AugmentDraws.sample(
-            self.config.seed, f"{stream}/augment", indices, size, self.device
+    def prepare(self, frames: Tensor, dt: Tensor, label: Tensor | None, seen: int) -> Inputs:
+        """All that the iteration after `seen` samples reads, on the networks' device.
+
+        It depends on nothing that training changes, so it may be made ahead.
+        """
+        config, indices = self.config, self.numbers(seen)
+        regularize = seen // config.batch % config.d_reg_interval == 0
+        return Inputs(
+            seen=seen,
+            g=self._fakes("G", indices),
+            d=self._fakes("D", indices),
+            real=self._reals(frames, dt, label, "D/real", indices),
+            regularize=regularize,
+            again=self._augment("R1", indices) if regularize else None,
         )
 
-    def _fakes(self, phase: str, indices: range) -> FakeDraws:
-        return sample_fakes(
+    def advance(self, inputs: Inputs) -> None:
+        """One iteration on inputs of `prepare`. On a GPU it launches and does not wait."""
+        assert inputs.seen == self.seen
+        inputs = self.phases.load(inputs)
+        self._step.fill_(self.step)
+        self.phases.run("G", partial(self.train_generator, inputs.g))
+        self.phases.run("D", partial(self.train_discriminator, inputs.d, inputs.real))
+        if inputs.regularize:
+            self.phases.run("R1", partial(self.regularize_discriminator, inputs.penalized))
+        self.update_average()
+        self.seen += self.config.batch
+
+    def _augment(self, stream: str, indices: Sequence[int]) -> AugmentDraws | None:
+        if not self.config.augment:
+            return None
+        size, cpu = self.config.generator.resolution, torch.device("cpu")
+        draws = AugmentDraws.sample(self.config.seed, f"{stream}/augment", indices, size, cpu)
+        return moved(draws, self.device)
+
+    def _fakes(self, phase: str, indices: Sequence[int]) -> FakeDraws:
+        draws = sample_fakes(
             self.config.seed,
             phase,
             indices,
@@ -147,17 +208,20 @@ class Trainer:
             size=self.config.generator.resolution,
             labels=self.labels,
             augment=self.config.augment,
-            device=self.device,
+            device=torch.device("cpu"),
         )
+        return moved(draws, self.device)
 
     def _reals(
-        self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: range
+        self, frames: Tensor, dt: Tensor, label: Tensor | None, stream: str, indices: Sequence[int]
     ) -> RealPairs:
         dtype = self.generator.w_avg.dtype
+        label = label if self.config.cond else None
+        pairs = moved(RealPairs(frames, dt, label, None), self.device)
         return RealPairs(
-            frames.to(self.device).to(dtype) / 127.5 - 1,
-            dt.to(self.device, dtype),
-            label.to(self.device) if self.config.cond and label is not None else None,
+            pairs.frames.to(dtype) / 127.5 - 1,
+            pairs.dt.to(dtype),
+            pairs.label,
             self._augment(stream, indices),
         )
 
@@ -166,9 +230,7 @@ class Trainer:
         batch, codes = self.config.batch, []
 
         def loss(part: Tensor) -> Tensor:
-            value, logits, w = generator_loss(
-                self.generator, self.discriminator, draws.take(part), batch
-            )
+            value, logits, w = generator_loss(self.generator, self.judge, draws.take(part), batch)
             codes.append(w)
             self.statistics.add("G/loss", value * (batch / len(part)))
             self.statistics.add("G/video_logit", logits.video)
@@ -185,7 +247,7 @@ class Trainer:
 
         def fake_loss(part: Tensor) -> Tensor:
             value, logits, w = discriminator_fake_loss(
-                self.generator, self.discriminator, draws.take(part), batch
+                self.generator, self.judge, draws.take(part), batch
             )
             codes.append(w)
             self.statistics.add("D/fake_loss", value * (batch / len(part)))
@@ -194,7 +256,7 @@ class Trainer:
             return value
 
         def real_loss(part: Tensor) -> Tensor:
-            value, logits = discriminator_real_loss(self.discriminator, real.take(part), batch)
+            value, logits = discriminator_real_loss(self.judge, real.take(part), batch)
             self.statistics.add("D/real_loss", value * (batch / len(part)))
             self.statistics.add("D/real_video_logit", logits.video)
             self.statistics.add("D/real_image_logit", logits.image)
@@ -211,8 +273,9 @@ class Trainer:
 
         def loss(part: Tensor) -> Tensor:
             penalty, video, image = r1_penalty(
-                self.discriminator, real.take(part), self.config.gamma, self.config.batch
-            )
+                self.discriminator, real.take(part), self.config.gamma, self.config.batch,
+                self.scale,
+            )  # fmt: skip
             self.statistics.add("D/r1_video", video)
             self.statistics.add("D/r1_image", image)
             return penalty * self.config.d_reg_interval
@@ -232,15 +295,21 @@ class Trainer:
         for parameter in parameters:
             parameter.grad = None
         network.requires_grad_(True)
-        for loss in losses:
-            for part in self.parts:
-                torch.autograd.backward(loss(part))
-        network.requires_grad_(False)
+        try:
+            with PreparedWeights(self.discriminator) as weights:
+                for loss in losses:
+                    for part in self.parts:
+                        torch.autograd.backward(loss(part) * self.scale)
+                        weights.gather()
+        finally:
+            network.requires_grad_(False)
         for parameter in parameters:  # R1 does not reach biases; their Adam moments move on
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        if self.scale != 1:
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / self.scale)
         self.world.sum_(p.grad for p in parameters if p.grad is not None)
-        norm = guard.check(self.step)
+        norm = guard.check(self._step)
         optimizer.step()
         return norm
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digan.cli import UsageError, parse
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 from digan.errors import DiganError
 
 if TYPE_CHECKING:
+    import torch
+
     from digan.metrics.clip_sets import VideoSet
     from digan.metrics.evaluate import Evaluator
     from digan.metrics.fakes import Fakes
+    from digan.processes import World
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class EvaluateArgs:
     """Clips in a detector at once; by default 128 frames' worth."""
     workers: int = 2
     """Processes that read real videos; 0 reads between batches."""
-    precision: Precision = "fp32"
+    precision: GeneratorPrecision = "fp32"
     """Arithmetic of the network's coordinate layers."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.
@@ -100,16 +104,30 @@ def run(arguments: list[str]) -> int:
         if value is not None and value < least:
             raise DiganError(f"{name} must be at least {least}, got {value}")
     from digan.execution import choose_device
-    from digan.files import writable_folder
-    from digan.metrics.clip_sets import open_videos
-    from digan.metrics.evaluate import DetectorFile, Evaluator
     from digan.metrics.protocols import parse_metrics, parse_protocol
+    from digan.processes import joined
 
     names = parse_metrics(asked.metrics)
     kinds = {parse_protocol(name).kind for name in names if name != "fd-random3d"}
     if asked.data is None and (kinds != {"isv"} or "fd-random3d" in names):
         raise UsageError("digan evaluate needs --data, unless all metrics are inception scores")
-    outdir = writable_folder(asked.outdir or _default_outdir(asked.network))
+    with joined(choose_device(asked.device)) as (world, device):
+        _evaluate(asked, names, world, device)
+    return 0
+
+
+def _evaluate(
+    asked: EvaluateArgs, names: Sequence[str], world: World, device: torch.device
+) -> None:
+    """All metrics; of several processes the first one talks and writes."""
+    from digan.files import writable_folder
+    from digan.metrics.clip_sets import open_videos
+    from digan.metrics.evaluate import DetectorFile, Evaluator
+    from digan.metrics.protocols import parse_protocol
+
+    outdir = asked.outdir or _default_outdir(asked.network)
+    if world.is_first:
+        writable_folder(outdir)
     evaluator = Evaluator(
         None,
         detectors={
@@ -118,20 +136,20 @@ def run(arguments: list[str]) -> int:
             "videomae": DetectorFile(asked.videomae),
         },
         cache=_cache_folder(asked),
-        device=choose_device(asked.device),
+        device=device,
         workers=asked.workers,
         batch=asked.batch,
+        world=world,
     )
     for name in names:  # a missing file is said before any work
         if name != "fd-random3d":
             evaluator.detector(parse_protocol(name).detector)
     real = None
     if asked.data is not None:
-        real = evaluator.real = open_videos(asked.data, asked.resolution, progress=True)
-    fakes = _open_fakes(asked)
+        real = evaluator.real = open_videos(asked.data, asked.resolution, progress=world.is_first)
+    fakes = _open_fakes(asked, world, device)
     for name in names:
         _measure(asked, name, evaluator, fakes, real, outdir)
-    return 0
 
 
 def _default_outdir(network: str | None) -> Path:
@@ -148,19 +166,20 @@ def _cache_folder(asked: EvaluateArgs) -> Path | None:
     return asked.cache or data.with_name(f"{data.name}.features")
 
 
-def _open_fakes(asked: EvaluateArgs) -> Fakes:
+def _open_fakes(asked: EvaluateArgs, world: World, device: torch.device) -> Fakes:
     from digan.files import file_sha256
     from digan.metrics.clip_sets import open_videos
     from digan.metrics.fakes import FileFakes, NetworkFakes
 
     if asked.fakes is not None:
-        return FileFakes(open_videos(asked.fakes, asked.resolution, progress=True), asked.workers)
+        videos = open_videos(asked.fakes, asked.resolution, progress=world.is_first)
+        return FileFakes(videos, asked.workers)
     from digan.generate import open_network
     from digan.nn.snapshot import network_path
 
     assert asked.network is not None
     generator, info = open_network(
-        asked.network, precision=asked.precision, kernels=asked.kernels, device=asked.device
+        asked.network, precision=asked.precision, kernels=asked.kernels, device=str(device)
     )
     path = network_path(asked.network)
     facts = {"file": path.name, "sha256": file_sha256(path), "precision": asked.precision}
@@ -186,6 +205,8 @@ def _measure(
             raise DiganError("fd-random3d has no --per-class: choose a metric with a detector")
         line = evaluator.random3d(fakes, protocol)
         table = line.pop("table")
+        if not evaluator.world.is_first:
+            return
         print("\n".join([table, *(f"  note: {note}" for note in line["notes"])]))
         _append(outdir, name, line)
         return
@@ -198,13 +219,14 @@ def _measure(
         try:
             result = evaluator.evaluate(fakes, protocol, label)
         except DiganError as error:
-            if label is None or real is None:
+            # One small class must not cost the others. Several processes would lose step.
+            if label is None or real is None or evaluator.world.size > 1:
                 raise
-            # One small class must not cost the others.
             print(f"digan: {name} [{real.classes[label]}]: {error}", file=sys.stderr)
             continue
-        print(result.format(), flush=True)
-        _append(outdir, name, result.to_json())
+        if evaluator.world.is_first:
+            print(result.format(), flush=True)
+            _append(outdir, name, result.to_json())
 
 
 def _append(outdir: Path, name: str, line: dict[str, Any]) -> None:

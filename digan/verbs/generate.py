@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from digan.cli import parse
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 from digan.errors import DiganError
 
 DEFAULT_FPS = 8.0
@@ -90,7 +90,7 @@ class GenerateArgs:
     """Where to write."""
     chunk: int | None = None
     """Frames computed at once; chosen by memory by default, and without effect on them."""
-    precision: Precision = "fp32"
+    precision: GeneratorPrecision = "fp32"
     """Arithmetic of the coordinate layers."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digan.cli import parse
-from digan.config import Kernels, Precision
+from digan.config import GeneratorPrecision, Kernels
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ShowcaseArgs:
     """Truncation psi: 1 none, 0 the average video."""
     video: Path | None = None
     """A clip whose frames are given in section prediction; by default one of the network's."""
-    precision: Precision = "fp32"
+    precision: GeneratorPrecision = "fp32"
     """Arithmetic of the coordinate layers."""
     kernels: Kernels = "auto"
     """Native kernels: where they can run, for every op (or an error), none."""

@@ -20,7 +20,8 @@ class TrainArgs:
 
     Settings come from the preset, then from --config, then from the flags. A run writes
     OUTDIR/00000-NAME-...: config.yaml, log.txt, stats.jsonl, TensorBoard events, reals.mp4,
-    fakesNNNNNN.mp4, network-snapshot-NNNNNN.safetensors and training-state-latest.pt.
+    fakesNNNNNN.mp4, network-snapshot-NNNNNN.safetensors, training-state-latest.pt and
+    report.html.
 
     Examples:
         digan train store/ --preset tiny --kimg 20
@@ -131,10 +132,13 @@ def _dry_run(asked: TrainArgs) -> int:
 
     from digan.execution import choose_device, choose_impl
     from digan.nn import Generator, PairDiscriminator
-    from digan.training.loop import describe, open_data
+    from digan.training.batch_size import settle_batch_gpu
+    from digan.training.opening import describe, open_data
 
     config, store, pairs = open_data(asked.settings, asked.data)
-    choose_impl(config.kernels, choose_device(asked.device))
+    device = choose_device(asked.device)
+    choose_impl(config.kernels, device)
+    config, settled = settle_batch_gpu(config, device=device, labels=pairs.labels)
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
     with torch.device("meta"):
         networks = {
@@ -144,8 +148,9 @@ def _dry_run(asked: TrainArgs) -> int:
     for name, network in networks.items():
         count = sum(parameter.numel() for parameter in network.parameters())
         print(f"# {name}: {count / 1e6:.2f} M parameters")
-    for line in describe(config, store, pairs):
+    for line in [*describe(config, store, pairs), *([settled] if settled else [])]:
         print(f"# {line}")
-    if dataclasses.asdict(config) != dataclasses.asdict(asked.settings):
+    config = dataclasses.replace(config, batch_gpu=asked.settings.batch_gpu)
+    if config != asked.settings:
         print("# resolution and classes were taken from the store")
     return 0

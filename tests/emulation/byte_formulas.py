@@ -335,6 +335,11 @@ def _features_at_backward(a: Arguments, results: list[Tensor], launches: Launche
     return [Moved(sums, distinct, grad + reads), Moved(sum(map(size_of, results)), sums, sums)]
 
 
+def _frames(a: Arguments, results: list[Tensor], launches: Launches) -> list[Moved]:
+    read = size_of(a["frames"])
+    return [Moved(size_of(results[0]), read, read)]
+
+
 FORMULAS: dict[str, Callable[[Arguments, list[Tensor], Launches], list[Moved]]] = {
     "bias_act": _bias_act,
     "bias_act_backward": _bias_act_backward,
@@ -345,4 +350,5 @@ FORMULAS: dict[str, Callable[[Arguments, list[Tensor], Launches], list[Moved]]] 
     "fourier_features_backward": _features_backward,
     "fourier_features_at": _features_at,
     "fourier_features_at_backward": _features_at_backward,
+    "frames_to_uint8": _frames,
 }

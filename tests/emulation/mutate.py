@@ -35,7 +35,8 @@ from tests.emulation.extra_cases import LARGE, cases_for_mutants
 from tests.emulation.linear_kinds import BF16, F16, F32, F64, KINDS, TF32_ERROR, TF32_WIDTH, Kind
 from tests.emulation.planting import Fault, plant
 from tests.emulation.survivors import reason_for
-from tests.op_cases import OPS, Case
+from tests.exact_op_cases import ALL_OPS, EXACT_OPS
+from tests.op_cases import Case
 from tests.ops import checks
 
 CSRC = build.ROOT / "csrc"
@@ -152,7 +153,7 @@ def _write(files: Sequence[Path], place: Path, dropped: set[tuple[str, int]]) ->
 def ops_of(file: str) -> list[str]:
     """The ops to try for a fault in a file, the likeliest first."""
     every = ["bias_act", "fir_resample", "factorized_modulation", "modulated_linear"]
-    every += ["coord_linear", "fourier_features_at", "fourier_features"]
+    every += ["coord_linear", "fourier_features_at", "fourier_features", "frames_to_uint8"]
     stem = Path(file).stem
     own = [op for op in every if stem == op or stem.startswith(f"{op}_")]
     if own and file.endswith(".cu"):
@@ -181,10 +182,13 @@ class Trial:
             checks._KINK_WIDTH[torch.float32] = TF32_WIDTH
         else:
             checks._KINK_WIDTH.update(WIDTHS)
+        if self.op in EXACT_OPS:
+            checks.check_exact(ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED)
+            return
         tolerance = TF32_ERROR if self.kind.tf32 else None
         with self.kind.allowed():
             checks.check_gradients(
-                OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED, tolerance
+                ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED, tolerance
             )
 
 
@@ -195,7 +199,7 @@ def trials_of(ops: Iterable[str]) -> list[Trial]:
         for kind in KINDS if name in LARGE else (F32, F64, BF16, F16):
             # A tolerance of tf32 is as wide as one of 16 bits.
             dtype = torch.bfloat16 if kind.tf32 else kind.dtype
-            for case in cases_for_mutants(OPS[name], dtype):
+            for case in cases_for_mutants(ALL_OPS[name], dtype):
                 if kind.has_tensor_cores or case not in LARGE.get(name, ()):
                     found.append(Trial(name, case, kind))
     return found

@@ -76,6 +76,7 @@ SURVIVORS = (
              "j <= whole_x.count", "rows of a tile have room for one number more, never read"),
     Survivor("fir_resample.cu", "if (lane >= outputs_x || outputs <= 0) {",
              "lane >= outputs_x || outputs < 0", "sums what lies in the tile and stores nothing"),
+    Survivor("frames_to_uint8.cu", "if (at + kPack > count) {", "at + kPack >= count", _SLOW_PATH),
     Survivor("fourier_features_at.cu", "for (int k = 0; k < kDimensions; ++k) {",
              "k <= kDimensions", _GUARDED),
     Survivor("fourier_features_at.cu", "if (k < dimensions) {", "k <= dimensions",

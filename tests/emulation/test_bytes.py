@@ -8,7 +8,8 @@ import torch
 from tests.emulation import build, byte_table
 from tests.emulation.byte_formulas import size_of
 from tests.emulation.byte_table import FORMULAS
-from tests.op_cases import OPS, Case, Op, make_inputs
+from tests.exact_op_cases import ALL_OPS
+from tests.op_cases import OPS, Case, Op, differentiable, make_inputs
 from tests.ops.checks import is_empty
 
 LAYERS = {"coord_linear", "modulated_linear"}
@@ -27,6 +28,7 @@ MOST = {
     "fourier_features_backward": 1.5,
     "fourier_features_at": 1.0,
     "fourier_features_at_backward": 1.9,
+    "frames_to_uint8": 1.0,
     "modulated_linear": 1.0,
     "modulated_linear_backward": 1.6,
 }
@@ -35,7 +37,7 @@ MOST = {
 def runs():
     """Every case that launches a kernel, in each width that the kernels have."""
     for name in byte_table.TABLE:
-        op = OPS[name]
+        op = ALL_OPS[name]
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
             for case in op.cases:
                 if op.takes(case, dtype) and not is_empty(op, case):
@@ -45,7 +47,8 @@ def runs():
 def check(op: Op, case: Case, dtype: torch.dtype) -> None:
     calls = byte_table.count(op, case, dtype)
     backward = op.name if op.name == "fir_resample" else f"{op.name}_backward"
-    assert [call.name for call in calls] == [op.name, backward]
+    gradients = [backward] if differentiable(op, make_inputs(op, case, torch.Generator())) else []
+    assert [call.name for call in calls] == [op.name, *gradients]
     for call in calls:
         calculated = call.calculated()
         assert call.differences() == [], call.name

@@ -294,7 +294,7 @@ def test_low_precision_is_close(network, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(network, tmp_path, monkeypatch):
-    """A chunk is in the files before the next is computed, and nothing of it is kept.
+    """Nothing is kept of a chunk that is in the files; those that wait: test_encoding.py.
 
     What the files themselves hold back is bounded: tests/data/test_sinks.py.
     """
@@ -308,9 +308,9 @@ def test_memory_does_not_grow_with_the_number_of_frames(network, tmp_path, monke
         alive.add(frames)
         return frames
 
-    def counted_bytes(frames: torch.Tensor) -> torch.Tensor:
+    def counted_bytes(frames: torch.Tensor, impl: Any) -> torch.Tensor:
         most["bytes"].append(len(alive))
-        found = to_uint8(frames)
+        found = to_uint8(frames, impl)
         alive.add(found)
         return found
 

@@ -101,7 +101,7 @@ def test_training_starts_from_imported_networks(digan, official, tmp_path, monke
     assert equal(load_discriminators(judges), pair_of())
     store = tiny_store(tmp_path)
     seen = {}
-    first = Trainer.iteration
+    first = Trainer.advance
 
     def look(self, *arguments):
         if not seen:
@@ -109,7 +109,7 @@ def test_training_starts_from_imported_networks(digan, official, tmp_path, monke
             seen["average"] = {k: v.clone() for k, v in self.average.state_dict().items()}
         return first(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "iteration", look)
+    monkeypatch.setattr(Trainer, "advance", look)
     config = tiny_config(kimg=0.004)
     done = train(
         config, store, tmp_path / "runs", init=str(out), init_discriminators=str(judges),

@@ -248,7 +248,7 @@ class TestCache:
         videos = StoreVideos(Store(place / "skies"))
         seen = []
         extract = judge._extract
-        monkeypatch.setattr(judge, "_extract", lambda *a: seen.append(a[3]) or extract(*a))
+        monkeypatch.setattr(judge, "_extract", lambda *a: seen.append(a[4]) or extract(*a))
         result = judge.evaluate(FileFakes(videos), protocol)
         assert seen == ["real", "fake"]
         assert result.values == pytest.approx([result.value] * 4, rel=1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from digan.nn import convolution
 from digan.nn.convolution import convolve
@@ -89,6 +90,29 @@ def test_only_where_it_pays(dtype, wants, backward_dtype, special, monkeypatch):
     x = torch.randn(1, 3, 5, 5, dtype=dtype)
     convolve(x, weight, stride=2, backward_dtype=backward_dtype)
     assert bool(used) == special
+
+
+def test_on_a_gpu_no_kernel_is_as_large_as_the_image():
+    """R1's gradient by a weight, seen on a device without data, which takes a GPU's way."""
+
+    class Kernels(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.convolution.default:
+                self.largest = max(self.largest, *args[1].shape[2:])
+            return func(*args, **(kwargs or {}))
+
+    found = {}
+    for device in ("meta", "cpu"):
+        x = torch.ones(2, 4, 16, 16, device=device).requires_grad_()
+        weight = torch.ones(4, 4, 3, 3, device=device).requires_grad_()
+        with Kernels() as kernels:
+            out = convolve(x, weight, padding=1).pow(3).sum()
+            (by_x,) = torch.autograd.grad(out, x, create_graph=True)
+            by_x.square().sum().backward()
+        found[device] = kernels.largest
+    assert found == {"meta": 3, "cpu": 16}
 
 
 @each_form

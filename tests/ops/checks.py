@@ -236,6 +236,17 @@ def check_gradients(
         assert not wrong, f"{op.name} {case.name} {dtype}, against plain PyTorch: {wrong}"
 
 
+def check_exact(op: Op, case: Case, dtype: torch.dtype, backend: Backend) -> None:
+    """The oracle's result, bit by bit."""
+    inputs = make_inputs(op, case, generator_of(f"{op.name} {case.name}"), dtype, backend.device)
+    found = call(op, case, inputs, backend.impl)
+    expected = oracle(op, case, {n: None if t is None else t.cpu() for n, t in inputs.items()})
+    assert found.dtype == expected.dtype
+    assert found.device.type == backend.device
+    assert found.is_contiguous()
+    assert torch.equal(found.cpu(), expected), f"{op.name} {case.name} {dtype}"
+
+
 def complaints(found: dict[str, Tensor], truth: dict[str, Tensor], dtype: torch.dtype) -> list[str]:
     """What is further from the truth than `dtype` allows."""
     return _complaints(found, truth, lambda _: TOLERANCE[dtype])

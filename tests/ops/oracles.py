@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -63,6 +64,14 @@ def bias_act_sum(x: Tensor, bias: Tensor | None, dim: int = 1, **_: Any) -> Tens
 
 def bias_act(x: Tensor, bias: Tensor | None, dim: int = 1, **activation: Any) -> Tensor:
     return activated(bias_act_sum(x, bias, dim), **activation)
+
+
+def frames_to_uint8(frames: Tensor) -> Tensor:
+    """In NumPy's arithmetic, which rounds every operation to its operands' type."""
+    values = (frames if frames.dtype == torch.float64 else frames.float()).cpu().numpy()
+    levels = np.rint((values + values.dtype.type(1)) * values.dtype.type(127.5))
+    levels = np.where(np.isnan(levels), 0, np.minimum(np.maximum(levels, 0), 255))
+    return torch.from_numpy(levels.astype(np.uint8))
 
 
 def fir_resample(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from digan import ops
 from tests.op_cases import BIAS_ACT as OP
@@ -199,6 +200,46 @@ def test_saturated_values_stay_finite(activation, dtype, backend):
     if dx.requires_grad:
         (ddx,) = torch.autograd.grad(dx.sum(), x, allow_unused=True)
         assert ddx is None or torch.isfinite(ddx).all()
+
+
+class Seen(TorchDispatchMode):
+    """Operations by name, with the shapes of their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.sums = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.names.append(func._schema.name)
+        if func is torch.ops.digan.bias_act_backward.default:
+            self.sums += out[1].numel() > 0
+        return out
+
+
+def test_the_second_order_of_a_slope_is_the_op_itself():
+    """As R1 has it, by x alone: one pass over memory, no formula."""
+    x = torch.randn(2, 5, 4, 4, requires_grad=True)
+    bias = torch.randn(5, requires_grad=True)
+    y = ops.bias_act(x, bias, "lrelu", gain=1.3, clamp=0.9)
+    grad = torch.randn_like(y).requires_grad_()
+    (dx,) = torch.autograd.grad(y, x, grad, create_graph=True)
+    v = torch.randn_like(dx)
+    with Seen() as seen:
+        torch.autograd.grad(dx, grad, v)
+    assert seen.names.count("digan::bias_act_backward") == 1
+    assert not [n for n in seen.names if n.startswith("aten::") and "detach" not in n]
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_bias_that_rests_is_not_summed(rests):
+    x = torch.randn(2, 5, 4, 4, requires_grad=True)
+    bias = torch.randn(5, requires_grad=not rests)
+    y = ops.bias_act(x, bias, "lrelu")
+    with Seen() as seen:
+        y.backward(torch.randn_like(y))
+    assert seen.sums == (0 if rests else 1)
 
 
 def test_strides_are_kept():

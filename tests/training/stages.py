@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
-from digan.training.distributed import World
+from digan.processes import World
 from digan.training.losses import RealPairs
 from digan.training.step import Trainer
 from tests.nn.tiny import randomised

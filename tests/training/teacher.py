@@ -5,7 +5,8 @@ a float64 run is the teacher: it takes down the weights before every phase and w
 computed. A student, of another precision or with other kernels, runs the same iteration with
 the same draws, but each of its phases starts from the teacher's weights and no step is taken.
 
-Both are a `Trainer` and run its own methods.
+The teacher is a `PlainTrainer`, a student a `Trainer` with all that is tuned; each runs its own
+methods.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from digan.training.draws import FakeDraws
 from digan.training.losses import RealPairs
 from digan.training.statistics import Statistics
 from digan.training.step import Trainer
+from tests.training.plain_step import PlainTrainer
 
 CLIPS = 16
 Weights = dict[str, dict[str, Tensor]]  # by network
@@ -91,7 +93,10 @@ class _Scribe:
 
 
 class Witness(Trainer):
-    """A trainer that takes down what its phases compute; see `phase_gradients` for students."""
+    """A trainer that takes down what its phases compute; see `phase_gradients` for students.
+
+    Put before another kind of trainer among the bases of a class, it watches that kind.
+    """
 
     def __init__(self, config: TrainConfig, **arguments: Any) -> None:
         super().__init__(config, **arguments)
@@ -130,19 +135,28 @@ class Witness(Trainer):
         self.found[phase] = Phase(ledger.losses(), scribe.gradient.cpu())
 
 
+class PlainWitness(Witness, PlainTrainer):
+    """The teacher."""
+
+
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-def witness(config: TrainConfig, dtype: torch.dtype = torch.float32, **changes: Any) -> Witness:
+def witness(
+    config: TrainConfig,
+    dtype: torch.dtype = torch.float32,
+    kind: type[Witness] = Witness,
+    **changes: Any,
+) -> Witness:
     """A trainer of a precision, with kernels, on a device: `precision`, `kernels`, `device`."""
     device = changes.pop("device", "cpu")
-    return Witness(replace(config, **changes), dtype=dtype, device=device)
+    return kind(replace(config, **changes), dtype=dtype, device=device)
 
 
 def teacher_states(config: TrainConfig, count: int) -> Iterator[State]:
     """The first iterations of a float64 run on drifting clouds."""
-    teacher = witness(config, torch.float64, kernels="reference", precision="fp32")
+    teacher = witness(config, torch.float64, PlainWitness, kernels="reference", precision="fp32")
     for step in range(count):
         teacher.iteration(*cloud_pairs(config, step), None)
         yield State(step, teacher.weights, teacher.found)

@@ -313,6 +313,19 @@ def test_a_truncated_state_falls_back_to_the_one_before(store, stopped, unbroken
     assert state_differences(stopped, unbroken) == []
 
 
+def test_a_flipped_bit_falls_back_to_the_state_before(store, stopped, unbroken, capsys):
+    """In the numbers of a tensor, where nothing but a checksum can tell."""
+    content = bytearray((stopped / LATEST).read_bytes())
+    weights = state_of(stopped)["average"]["mapping.layers.0.weight"].numpy().tobytes()
+    content[content.index(weights) + 5] ^= 1
+    (stopped / LATEST).write_bytes(content)
+    assert complete(store, stopped.parent, CONFIG, "--resume", "auto") == stopped
+    err = capsys.readouterr().err
+    assert re.search(rf"{LATEST} is damaged \(ValueError the checksum of .* is wrong\)", err)
+    assert f"continuing from {PREVIOUS}" in err
+    assert state_differences(stopped, unbroken) == []
+
+
 def test_two_truncated_states_are_an_error(store, stopped, capsys):
     truncate(stopped / LATEST)
     truncate(stopped / PREVIOUS)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from digan.nn import pair_input
+from digan.processes import World
 from digan.training.augment import diff_augment
-from digan.training.distributed import World, split_batch
+from digan.training.distributed import split_batch
 from digan.training.draws import FakeDraws
 from digan.training.losses import (
     Logits,
@@ -281,14 +282,14 @@ def in_processes(size: int, work: Callable[[Trainer], None], **changes: object) 
 def test_two_processes_equal_one():
     def work(trainer: Trainer) -> None:
         for _ in range(2):
-            trainer.iteration(*real_batch())
+            trainer.iteration(*(value[trainer.own] for value in real_batch()))
 
     one = stage_trainer()
     work(one)
     first, second = in_processes(2, work)
     assert [len(p) for p in first.parts] == [len(p) for p in second.parts] == [8]
-    owned = sorted(chain(*(p.tolist() for p in [*first.parts, *second.parts])))
-    assert owned == list(range(BATCH))
+    assert sorted([*first.own, *second.own]) == list(range(BATCH))
+    assert first.numbers(BATCH) == [BATCH + position for position in first.own]
     for trainer in (first, second):
         for name in ("generator", "discriminator", "average"):
             ours, expected = getattr(trainer, name), getattr(one, name)
@@ -300,8 +301,9 @@ def test_two_processes_equal_one():
 
 def test_two_processes_with_micro_batches_have_the_gradients_of_one():
     def work(trainer: Trainer) -> None:
-        trainer.train_generator(trainer._fakes("G", range(BATCH)))
-        trainer.train_discriminator(trainer._fakes("D", range(BATCH)), real_pairs(trainer))
+        real = real_pairs(trainer).take(torch.tensor(trainer.own))
+        trainer.train_generator(trainer._fakes("G", trainer.own))
+        trainer.train_discriminator(trainer._fakes("D", trainer.own), real)
 
     one = stage_trainer()
     work(one)

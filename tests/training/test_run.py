@@ -45,7 +45,7 @@ def test_the_run_folder(store, tmp_path, capsys):
     names = {re.sub(r"^events\.out\.tfevents\..*", "events", path.name) for path in run.iterdir()}
     assert names == {
         "config.yaml", "log.txt", "stats.jsonl", "status.json", "events", "reals.mp4",
-        "fakes000000.mp4", "network-snapshot-000000.safetensors", LATEST, PREVIOUS,
+        "fakes000000.mp4", "network-snapshot-000000.safetensors", LATEST, PREVIOUS, "report.html",
     }  # fmt: skip
 
     config = from_dict(TrainConfig, yaml.safe_load((run / "config.yaml").read_text()))
@@ -260,7 +260,7 @@ def test_a_continued_run_is_not_finished_while_it_runs(store, tmp_path, monkeypa
     def killed(*_: object) -> None:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(Trainer, "iteration", killed)
+    monkeypatch.setattr(Trainer, "advance", killed)
     with pytest.raises(RuntimeError, match="killed"):
         train(tiny_config(kimg=0.04), store, tmp_path, resume=str(run), progress=False)
     assert runs.unfinished_run(tmp_path, run.name.partition("-")[2]) == run
@@ -287,7 +287,7 @@ def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def step(*_: object) -> None:
         raise AssertionError("training began")
 
-    monkeypatch.setattr(Trainer, "iteration", step)
+    monkeypatch.setattr(Trainer, "advance", step)
 
 
 @pytest.mark.usefixtures("no_steps")
@@ -327,7 +327,7 @@ def test_other_data_under_the_same_name_is_refused(store, tmp_path):
 def test_settings_of_the_process_are_put_back():
     """A run changes PyTorch's settings for itself and leaves the caller's as they were."""
     from digan.config import PRESETS
-    from digan.training.loop import _Environment
+    from digan.training.environment import Environment
 
     def settings():
         return (
@@ -336,9 +336,10 @@ def test_settings_of_the_process_are_put_back():
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.utils.deterministic.fill_uninitialized_memory,
             torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.allow_tf32,
         )
 
     before = settings()
-    with _Environment(PRESETS["tiny"]):
+    with Environment(PRESETS["tiny"]):
         assert settings() != before
     assert settings() == before

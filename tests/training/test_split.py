@@ -10,7 +10,7 @@ import pytest
 from digan.config import to_dict
 from digan.errors import DiganError
 from digan.training.checkpoint import check_same_settings
-from digan.training.loop import describe, open_data
+from digan.training.opening import describe, open_data
 from digan.training.runs import run_suffix
 from tests.data.clips import quick, write_clip
 from tests.tiny_runs import tiny_config

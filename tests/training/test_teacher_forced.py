@@ -1,4 +1,4 @@
-"""float32 and bf16 iterations against a float64 run, phase by phase, at ten states of it.
+"""Tuned iterations against a plain float64 run, phase by phase, at ten states of it.
 
 Free runs are no measure: rounding alone parts them (see `tests.training.teacher`).
 """
@@ -6,11 +6,15 @@ Free runs are no measure: rounding alone parts them (see `tests.training.teacher
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import median
 
 import pytest
+import torch
 
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
+from digan.training.environment import Environment
+from tests.requirements import require
 from tests.training.teacher import (
     Deviation,
     deviation,
@@ -64,14 +68,19 @@ def test_the_states_are_ten_and_have_every_phase(states):
     assert all(math.isfinite(value) and value != 0 for value in losses)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "reference"])
-def test_bfloat16(states, kernels):
+def test_float64(states):
+    """The tuned path is the plain path: weights prepared once, sums of parts, kernels' orders."""
+    found = deviations_by_phase(witness(CONFIG, torch.float64), states)
+    assert max(d.error for of in found.values() for d in of) < 1e-10, worst(found)
+    assert max(d.loss for of in found.values() for d in of) < 1e-10, worst(found)
+
+
+def check_narrow(found: dict[str, list[Deviation]]) -> None:
     """Gradient vectors in the same direction and of the same length, losses alike.
 
     What parts them are slopes whose pre-activation changed its sign, by far the most of them in
     one state; so the middle of the states is held more tightly than each.
     """
-    found = deviations(states, precision="bf16", kernels=kernels)
     for phase, of in found.items():
         cosines, ratios = ([getattr(d, name) for d in of] for name in ("cosine", "ratio"))
         assert min(cosines) > 0.997, worst(found)
@@ -81,15 +90,57 @@ def test_bfloat16(states, kernels):
         assert max(d.loss for d in of) < (0.05 if phase == "R1" else 0.02), worst(found)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "reference"])
-def test_float32(states, kernels):
+def check_wide(found: dict[str, list[Deviation]]) -> None:
     """Rounding alone; a pre-activation that changes its sign moves a gradient by more."""
-    found = deviations(states, precision="fp32", kernels=kernels)
     for of in found.values():
         errors = sorted(d.error for d in of)
         assert errors[len(errors) // 2] < 1e-4, worst(found)
         assert errors[-1] < 5e-3, worst(found)
         assert max(d.loss for d in of) < 1e-4, worst(found)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_bfloat16(states, kernels):
+    check_narrow(deviations(states, precision="bf16", kernels=kernels))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_float32(states, kernels):
+    check_wide(deviations(states, precision="fp32", kernels=kernels))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu(states, precision):
+    """With the kernels and the discriminators' float16 that a GPU has."""
+    if not torch.cuda.is_available():
+        require("gpu", "no CUDA device is visible")
+    with Environment(replace(CONFIG, precision=precision)):
+        found = deviations(states, precision=precision, device="cuda")
+    (check_wide if precision == "fp32" else check_narrow)(found)
+
+
+# The least cosine of gradients, the median, and the largest error of a loss.
+GENERATOR = {
+    "tf32": (0.998, 0.9998, 1e-3),
+    "bf16": (0.997, 0.999, 0.02),
+    "fp16": (0.998, 0.9998, 1e-3),
+}
+
+
+@pytest.mark.parametrize("precision", list(GENERATOR))
+def test_generator_precision(states, precision):
+    """Of the generator alone; the discriminators' gradients see it through its frames."""
+    found = deviations(states, precision="fp32", generator_precision=precision)
+    least, middle, loss = GENERATOR[precision]
+    for phase in ("G", "D"):
+        cosines = [d.cosine for d in found[phase]]
+        assert min(cosines) > least, worst(found)
+        assert median(cosines) > middle, worst(found)
+        assert all(0.97 < d.ratio < 1.03 for d in found[phase]), worst(found)
+        assert max(d.loss for d in found[phase]) < loss, worst(found)
+    assert max(d.error for d in found["R1"]) < 5e-3, worst(found)  # no generator in it
+    assert median(d.error for d in found["G"]) > 1e-3, worst(found)  # else it was float32
 
 
 def test_other_weights_are_told_apart(states):
