@@ -43,10 +43,14 @@ EMULATOR = (
     "controls.cpp",
     "fiber.cpp",
     "launch.cpp",
+    "mbarrier.cpp",
     "memory.cpp",
+    "order.cpp",
     "schedule.cpp",
     "shared.cpp",
     "tensor_cores.cpp",
+    "tma.cpp",
+    "wgmma.cpp",
 )
 
 

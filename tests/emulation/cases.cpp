@@ -23,6 +23,7 @@ const cases::Table& table() {
     cases::add_shared_cases(table);
     cases::add_tensor_cases(table);
     cases::add_copy_cases(table);
+    cases::add_wgmma_cases(table);
     return table;
   }();
   return made;

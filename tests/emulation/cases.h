@@ -19,5 +19,6 @@ void add_block_cases(Table& table);
 void add_shared_cases(Table& table);
 void add_tensor_cases(Table& table);
 void add_copy_cases(Table& table);
+void add_wgmma_cases(Table& table);
 
 }  // namespace cases
