@@ -4,6 +4,7 @@
 
 #include "counters.h"
 #include "fault.h"
+#include "gemm/hopper/wgmma.cuh"
 #include "mutant.h"
 #include "schedule.h"
 #include "tma.h"
@@ -79,6 +80,9 @@ void bind_controls(py::module_& module) {
       "The kernels launched since clear_launches().");
   module.def("set_driver_has_tensor_maps", &set_driver_has_tensor_maps, py::arg("has"),
              "Whether the driver can make tensor maps for TMA.");
+  module.def(
+      "set_hopper", [](bool asked) { hopper_asked = asked; }, py::arg("asked"),
+      "Whether launchers take the path for cards of 9.0 where it serves a call.");
   module.def(
       "set_mutant", [](int number) { active_mutant = number; }, py::arg("number"),
       "Which planted fault is active; 0 for none.");

@@ -12,7 +12,7 @@
 
 namespace digan::gemm::hopper {
 
-// Bytes over which a box's chunks of 16 change places; its innermost axis has at most so many.
+// Bytes over which a box's chunks of 16 change places; its innermost axis has just as many.
 enum class Swizzle { kNone, k32, k64, k128 };
 
 struct TensorAxis {
@@ -62,12 +62,14 @@ cudaError_t make_tensor_map(TensorMap& map,
                             const TensorAxis (&axes)[kAxes],
                             Swizzle swizzle) {
   static_assert(kAxes >= 2 && kAxes <= 5);
-  static const EncodeTensorMap encode = find_encode_tensor_map();
+  const EncodeTensorMap encode = find_encode_tensor_map();
   if (encode == nullptr) {
     return cudaErrorNotSupported;
   }
   CUtensorMapDataType type;
-  if (!tensor_map_type(number, type)) {
+  const bool fills_swizzle = swizzle == Swizzle::kNone ||
+                             axes[0].box * size_of(number) == 16 << static_cast<int>(swizzle);
+  if (!tensor_map_type(number, type) || !fills_swizzle) {
     return cudaErrorInvalidValue;
   }
   cuuint64_t extents[kAxes], strides[kAxes - 1];
