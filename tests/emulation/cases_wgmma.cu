@@ -1,6 +1,7 @@
 // wgmma on one warpgroup, or several, and what is wrong with some.
 
 #include "cases.h"
+#include "gemm/hopper/barrier.cuh"
 #include "gemm/hopper/wgmma.cuh"
 
 namespace cases {
@@ -22,10 +23,16 @@ __device__ uint64_t two_words(Global<const uint32_t> in) {
   return in[0] | static_cast<uint64_t>(in[1]) << 32;
 }
 
-// Shared memory as the words say.
-__device__ void fill(Shared<uint32_t> memory, Global<const uint32_t> words, int count) {
+// Shared memory as the words say, to be read by wgmma behind a barrier.
+__device__ void fill(Shared<uint32_t> memory,
+                     Global<const uint32_t> words,
+                     int count,
+                     bool fences = true) {
   for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
     memory[i] = words[i];
+  }
+  if (fences) {
+    digan::fence_proxy_async();
   }
 }
 
@@ -125,6 +132,7 @@ enum class Wrong {
   kOtherLane,
   kUnordered,  // memory that another thread wrote
   kNobodyWrote,
+  kNoProxyFence,
   kStrangeBits,
 };
 
@@ -133,7 +141,8 @@ template <Wrong kWrong>
 __global__ void wrong_kernel(Global<const uint32_t> in, Global<uint32_t> out, int count) {
   DIGAN_SHARED_DYNAMIC(uint32_t, memory);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
-  fill(memory, in, kWrong == Wrong::kNobodyWrote ? count - 1 : count);
+  fill(memory, in, kWrong == Wrong::kNobodyWrote ? count - 1 : count,
+       kWrong != Wrong::kNoProxyFence);
   float d[32];
   uint32_t rows[4] = {1, 2, 3, 4};
   for (int i = 0; i < 32; ++i) {
@@ -231,6 +240,7 @@ void add_wgmma_cases(Table& table) {
   table["wgmma_other_lane"] = wrong_kernel<Wrong::kOtherLane>;
   table["wgmma_unordered"] = wrong_kernel<Wrong::kUnordered>;
   table["wgmma_nobody_wrote"] = wrong_kernel<Wrong::kNobodyWrote>;
+  table["wgmma_no_proxy_fence"] = wrong_kernel<Wrong::kNoProxyFence>;
   table["wgmma_strange_bits"] = wrong_kernel<Wrong::kStrangeBits>;
 }
 

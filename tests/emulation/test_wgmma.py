@@ -225,6 +225,7 @@ def test_right_use_is_no_fault(cases, name):
         ("other_lane", "the lanes of a warp issue different wgmma"),
         ("unordered", "race: reads byte|which nobody wrote"),
         ("nobody_wrote", "which nobody wrote"),
+        ("no_proxy_fence", "wrote, without its fence_proxy_async between"),
         ("strange_bits", "bits where no field is: 0x"),
     ],
 )

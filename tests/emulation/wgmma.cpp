@@ -8,6 +8,9 @@
 #include "float16.h"
 
 namespace emu {
+
+bool hopper_asked = false;
+
 namespace {
 
 constexpr unsigned kWholeWarp = 0xffffffffu;
@@ -202,6 +205,7 @@ void complete_issue(Warp& warp, unsigned) {
   }
   for_each_chunk(first, warp.number, [](SharedStorage& storage, int64_t at, int, int) {
     check_shared_read(storage, at, kChunk, 0);
+    check_async_proxy_read(storage, at, kChunk);
     for (int64_t i = at >> storage.cell_shift; i < (at + kChunk) >> storage.cell_shift; ++i) {
       ++storage.cells[i].products;
     }

@@ -22,6 +22,9 @@
 
 namespace emu {
 
+// Whether launchers take the path for cards of 9.0.
+extern bool hopper_asked;
+
 // Where the memory that a launch sizes begins for instructions that take addresses: behind what
 // cards of 9.0 keep for themselves.
 constexpr uint32_t kDynamicAddress = 1024;
