@@ -27,6 +27,7 @@ KERNELS = (
     "csrc/bias_act_backward.cu",
     "csrc/coord_linear.cu",
     "csrc/coord_linear_backward.cu",
+    "csrc/coord_linear_hopper.cu",
     "csrc/factorized_modulation.cu",
     "csrc/factorized_modulation_backward.cu",
     "csrc/fir_resample.cu",

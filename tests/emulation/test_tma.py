@@ -151,7 +151,7 @@ def small(cases, swizzle=3):
         ("overwritten", "writes byte .* before the asynchronous copy|"
          "race: overwrites byte .* without having waited for the copy"),
         ("unfenced_before", "which thread 40 wrote, without its fence_proxy_async between"),
-        ("leaves", "the block ended (while copies to its shared memory were under way|though nobody waited)"),
+        ("leaves", "the block ended (while copies to its shared memory were|though nobody waited)"),
         ("misaligned", "misaligned: a copy by TMA at byte 64"),
     ],
 )  # fmt: skip
@@ -186,8 +186,8 @@ def test_what_lies_outside_of_memory_is_reported(cases):
     beyond = cases.Tensor(2, [128, 17], [1, 128], [64, 8], 3)
     with pytest.raises(RuntimeError, match="out of bounds: reads 16 bytes at byte 4096 of tensor"):
         cases.load_box("none", memory, 0, beyond, [0, 16])
+    words = RNG.integers(0, 2**32, 256, dtype=np.uint32)
     with pytest.raises(RuntimeError, match="out of bounds: writes"):
-        words = np.zeros(256, np.uint32)
         cases.store_boxes("none", memory, 0, beyond, [0, 0], [0, 16], words)
 
 

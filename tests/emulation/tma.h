@@ -137,6 +137,19 @@ void tma_load(emu::Shared<T> to,
 }
 
 template <class T>
+void tma_load(emu::Shared<T> to,
+              const TensorMap& map,
+              emu::Shared<uint64_t> barrier,
+              int x,
+              int y,
+              int z,
+              int w,
+              emu::Where where = emu::Where::current()) {
+  const int place[] = {x, y, z, w};
+  emu::start_load(to.storage(), to.at(), map, barrier.storage(), barrier.at(), 4, place, where);
+}
+
+template <class T>
 void tma_store(const TensorMap& map,
                emu::Shared<T> from,
                int x,

@@ -1,6 +1,6 @@
 // Copies of boxes of tensors between global and shared memory (TMA, sm_90).
 //
-// A tensor map, made on the host, says where a tensor of up to 3 axes lies, innermost axis first,
+// A tensor map, made on the host, says where a tensor of 2 to 4 axes lies, innermost axis first,
 // and which box of it one instruction copies. Coordinates are of the box's first number, in
 // numbers; they may lie outside of the tensor, where loads give zeros and stores drop what is
 // there. A box lies in shared memory axis by axis, its innermost contiguous, its chunks of 16
@@ -61,6 +61,16 @@ __device__ __forceinline__ void tma_load(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(to)),
       "l"(address_of(map)), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+
+template <class T>
+__device__ __forceinline__ void tma_load(
+    T* to, const TensorMap& map, uint64_t* barrier, int x, int y, int z, int w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
+      "l"(address_of(map)), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
 }
 
