@@ -9,25 +9,21 @@
 // are taken from the same registers, in the tiles of the first columns.
 // Three stages of 64 KB: grad and out 16 each, B 32. Without slopes the 16 KB of out stay empty.
 
+#include "gemm/hopper/gradient.cuh"
 #include "gemm/hopper/pieces.cuh"
 #include "gemm/hopper/products.cuh"
 #include "gemm/hopper/tensor_map.cuh"
 #include "gemm/problem.cuh"
 #include "gemm/row_sums.cuh"
-#include "gemm/slope.cuh"
 #include "modulated_linear_hopper.h"
 
 namespace digan {
 namespace gemm::hopper {
 namespace {
 
-constexpr int kOfGradient = kTileRows * kLine;  // bytes of a slice of grad, or of out
-constexpr int kOfB = kTileColumns * kLine;
-constexpr int kB = 2 * kOfGradient;  // where B begins in a stage
-using GradientRing = Ring<3, 2 * kOfGradient + kOfB, kConsumerWarps>;
 constexpr int kGradientBytes = GradientRing::kBytes + kStagingBytes;
 
-// What the kernels are told. With kSlopes, `out` tells them.
+// What both kernels are told.
 template <class T>
 struct LayerGradient {
   Pointwise pointwise;
@@ -35,32 +31,6 @@ struct LayerGradient {
   int rows, inputs, outputs;
   bool whole_result;
 };
-
-// Four words of grad times the slopes that those of out tell. Which numbers they are is all one.
-template <class T>
-__device__ __forceinline__ void apply(const Slope<T, true>& slope,
-                                      uint32_t (&grad)[4],
-                                      const uint32_t (&out)[4]) {
-  Vec16<T> numbers, outputs;
-  memcpy(numbers.v, grad, 16);
-  memcpy(outputs.v, out, 16);
-  numbers = slope(numbers, outputs);
-  memcpy(grad, numbers.v, 16);
-}
-
-// The copying thread's part of a tile: `load(stage, barrier, k)` starts a slice's copies.
-template <class Load>
-__device__ __forceinline__ void copy_slices(const GradientRing& ring,
-                                            RingPlace<GradientRing>& place,
-                                            int slices,
-                                            bool slopes,
-                                            const Load& load) {
-  for (int k = 0; k < slices; ++k, place.advance()) {
-    const int bytes = GradientRing::kStageBytes - (slopes ? 0 : kOfGradient);
-    const Shared<unsigned char> stage = ring.fill(place, bytes);
-    load(stage, ring.full(place), k);
-  }
-}
 
 // ---------------------------------------------------------------- dx
 

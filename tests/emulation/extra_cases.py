@@ -68,6 +68,17 @@ LARGE = {
     ),
 }
 
+# Of the path for cards of 9.0: rings that go round several times, blocks with several tiles, ragged
+# at every end, and parts of rows. Those above are of a slice or few.
+HOPPER = {
+    "modulated_linear": (
+        *LARGE["modulated_linear"],
+        Case("hopper_rounds", {"B": 1, "I": 328, "O": 328, "rows": (270,)}, CLAMPED),
+        _layer("dweight_in_two_parts", 1, 136, 72, 2050),
+    ),
+    "coord_linear": LARGE["coord_linear"],
+}
+
 LARGER = {
     **LARGE,
     "modulated_linear": (
