@@ -28,6 +28,7 @@ KERNELS = (
     "csrc/coord_linear.cu",
     "csrc/coord_linear_backward.cu",
     "csrc/coord_linear_hopper.cu",
+    "csrc/coord_linear_hopper_backward.cu",
     "csrc/factorized_modulation.cu",
     "csrc/factorized_modulation_backward.cu",
     "csrc/fir_resample.cu",

@@ -16,6 +16,7 @@
 #include "gemm/coord_extent.cuh"
 #include "gemm/grid_output.cuh"
 #include "gemm/hopper/embedding.cuh"
+#include "gemm/hopper/grid_tiles.cuh"
 #include "gemm/hopper/pieces.cuh"
 #include "gemm/hopper/products.cuh"
 
@@ -28,37 +29,6 @@ constexpr int kWeightBytes = kTileColumns * kWeightLine;
 constexpr int kTables = 2 * kWeightBytes;  // where they begin in a stage
 using CoordRing = Ring<5, kTables + TableLines::kBytes, kConsumerWarps>;
 constexpr int kCoordBytes = CoordRing::kBytes + kStagingBytes;
-
-// Tiles by number: outputs innermost, then rectangles, then frames of all videos.
-struct GridTiles {
-  int across, columns, rows, frames;
-
-  GridTiles(const GridExtent& grid, int64_t outputs, int64_t frames)
-      : across(static_cast<int>(ceil_div(outputs, kTileColumns))),
-        columns(static_cast<int>(ceil_div(grid.width, TileRectangle::kWidth))),
-        rows(static_cast<int>(ceil_div(grid.height, TileRectangle::kHeight))),
-        frames(static_cast<int>(frames)) {}
-
-  __host__ __device__ __forceinline__ unsigned count() const {
-    return static_cast<unsigned>(across) * static_cast<unsigned>(columns) *
-           static_cast<unsigned>(rows) * static_cast<unsigned>(frames);
-  }
-};
-
-// Where a tile begins.
-struct GridPlace {
-  int n, h, w;
-  int frame;  // of all videos
-
-  __device__ __forceinline__ GridPlace(const GridTiles& tiles, unsigned tile) {
-    n = static_cast<int>(tile % static_cast<unsigned>(tiles.across)) * kTileColumns;
-    tile /= static_cast<unsigned>(tiles.across);
-    w = static_cast<int>(tile % static_cast<unsigned>(tiles.columns)) * TileRectangle::kWidth;
-    tile /= static_cast<unsigned>(tiles.columns);
-    h = static_cast<int>(tile % static_cast<unsigned>(tiles.rows)) * TileRectangle::kHeight;
-    frame = static_cast<int>(tile / static_cast<unsigned>(tiles.rows));
-  }
-};
 
 template <class T>
 struct CoordLayer {
@@ -129,14 +99,14 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
         for_each_tile(layer.tiles.count(), [&](unsigned number) {
           const GridPlace tile(layer.tiles, number);
           const int video = tile.frame / grid.frames;
-          const int output = video * layer.to.output.columns + tile.n;
+          const int output = video * layer.to.output.columns + tile.n();
           for (int k = 0; k < layer.slices; ++k, place.advance()) {
             const Shared<unsigned char> stage = ring.fill(place, CoordRing::kStageBytes);
             const Shared<uint64_t> full = ring.full(place);
             tma_load(stage, layer.weight, full, k * kSliceFrequencies, 0, output);
             tma_load(stage + kWeightBytes, layer.weight, full, k * kSliceFrequencies, 1, output);
-            layer.tables.load(stage + kTables, full, k, tile.frame * grid.height + tile.h,
-                              video * grid.width + tile.w);
+            layer.tables.load(stage + kTables, full, k, tile.frame * grid.height + tile.h(),
+                              video * grid.width + tile.w());
           }
         });
       },
@@ -149,11 +119,11 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
           TileSums sums;
           multiply_embedding(sums, ring, place, layer.slices, rows);
           const GridPlace tile(layer.tiles, number);
-          for_each_piece(sums, shared + CoordRing::kBytes,
-                         [&](int m, int n, float (&values)[kPiece]) {
-                           layer.to.store(tile.frame, tile.h + 4 * group + m / 16,
-                                          tile.w + column_of(m % 16), tile.n + n, epilogue, values);
-                         });
+          for_each_piece(
+              sums, shared + CoordRing::kBytes, [&](int m, int n, float (&values)[kPiece]) {
+                layer.to.store(tile.frame, tile.h() + 4 * group + m / 16,
+                               tile.w() + column_of(m % 16), tile.n() + n, epilogue, values);
+              });
         });
       });
 #endif

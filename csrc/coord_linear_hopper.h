@@ -13,4 +13,9 @@ namespace digan {
 
 cudaError_t launch_coord_linear_hopper(const CoordLinearArguments& arguments, cudaStream_t stream);
 
+// dskip, and the partial sums of phases, frequencies and axes as large tiles of the other path
+// leave them in their workspaces.
+cudaError_t launch_coord_linear_dphase_hopper(const CoordLinearBackwardArguments& arguments,
+                                              cudaStream_t stream);
+
 }  // namespace digan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,27 +11,18 @@ import torch
 
 from tests.conftest import SOAK
 from tests.emulation.build import load_emulated
+from tests.emulation.byte_table import Call
 from tests.emulation.extra_cases import LARGE
 from tests.emulation.linear_kinds import BF16, F16, TF32, Kind, check_right, run
 from tests.op_cases import CLAMPED, LRELU, OPS, Case, make_inputs, relative_error
 from tests.ops import checks
 
 OP = OPS["coord_linear"]
-FORWARD = "coord_linear_hopper"
-# Of a tile, and of a slice.
-ROWS, COLUMNS, OUTPUTS, FREQUENCIES = 8, 16, 256, 32
+FORWARD, DPHASE = "coord_linear_hopper", "coord_linear_dphase_hopper"
+# Of a tile, and of slices of frequencies and outputs.
+ROWS, COLUMNS, OUTPUTS = 8, 16, 256
+FREQUENCIES, REDUCED = 32, 64
 THREADS = 384
-
-
-@contextlib.contextmanager
-def hopper() -> Iterator[Any]:
-    """The path is asked for. Yields the emulator's controls."""
-    controls = load_emulated(None)
-    controls.set_hopper(True)
-    try:
-        yield controls
-    finally:
-        controls.set_hopper(False)
 
 
 def grid(name: str, b: int, t: int, h: int, w: int, f: int, o: int, **more: Any) -> Case:
@@ -45,9 +35,10 @@ CASES = [
     grid("slices_twice_round_the_ring", 1, 2, 8, 16, 360, 136),
     # Tiles for which a block stays, across every axis.
     grid("tiles_of_a_block", 2, 3, 12, 20, 8, 264),
+    grid("tiles_of_angles", 2, 2, 12, 20, 136, 72),
     # Boxes of the tables that reach into the next frame, and the next video.
     grid("edges_of_frames", 3, 2, 10, 18, 40, 136),
-    *(c for c in LARGE["coord_linear"] if c.name.startswith(("out_", "large_"))),
+    *(c for c in LARGE["coord_linear"] if c.name.startswith(("out_", "dphase_", "large_"))),
 ]
 
 
@@ -60,37 +51,94 @@ def up(a: int, b: int) -> int:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What one launch of the forward kernel does."""
+class Tile:
+    """Where a tile begins, and the bytes of the axes' tables that a slice of features has."""
 
-    blocks: int
-    tma_loads: int
-    tma_load_bytes: int
-    group_products: int
-    mbarrier_arrivals: int
+    frame: int
+    top: int
+    left: int
+    first: int
+    table_numbers: int  # of each feature
 
 
-def expected_of(case: Case) -> Expected:
-    """Boxes read what of them lies in a tensor: the tables' rows run on from frame to frame."""
-    b, t, h, w, f, o = (case.sizes[n] for n in ["B", "T", "H", "W", "F", "O"])
-    slices, tiles, loaded = up(f, FREQUENCIES), 0, 0
-    for frame in range(b * t):
-        for top in range(0, h, ROWS):
-            for left in range(0, w, COLUMNS):
-                for first in range(0, o, OUTPUTS):
-                    tiles += 1
-                    video = frame // t
-                    loaded += min(OUTPUTS, b * o - video * o - first) * 2 * f * 2
-                    loaded += min(ROWS, b * t * h - frame * h - top) * 2 * f * 4
-                    loaded += min(COLUMNS, b * w - video * w - left) * 2 * f * 4
-    return Expected(
-        blocks=min(tiles, 2),
-        tma_loads=4 * slices * tiles,
-        tma_load_bytes=loaded,
+class Sizes:
+    """A case's extents, and its tiles of `columns` columns of a product, `step` of them each."""
+
+    def __init__(self, case: Case) -> None:
+        names = ["B", "T", "H", "W", "F", "O"]
+        self.b, self.t, self.h, self.w, self.f, self.o = (case.sizes[n] for n in names)
+
+    def tiles(self, columns: int, step: int) -> list[Tile]:
+        """Boxes read what of them lies in a tensor: the tables' lines run on from frame to frame,
+        and from video to video."""
+        found = []
+        for frame in range(self.b * self.t):
+            for top in range(0, self.h, ROWS):
+                for left in range(0, self.w, COLUMNS):
+                    lines = min(ROWS, (self.b * self.t - frame) * self.h - top)
+                    lines += min(COLUMNS, (self.b - frame // self.t) * self.w - left)
+                    for first in range(0, columns, step):
+                        found.append(Tile(frame, top, left, first, 2 * lines))
+        return found
+
+
+def expected_forward(case: Case, call: Call) -> dict[str, int]:
+    """What the launch counts."""
+    n = Sizes(case)
+    tiles, slices = n.tiles(n.o, OUTPUTS), up(n.f, FREQUENCIES)
+    loaded = 0
+    for tile in tiles:
+        rows = min(OUTPUTS, (n.b - tile.frame // n.t) * n.o - tile.first)
+        loaded += (2 * rows * 2 + tile.table_numbers * 4) * n.f
+    # Outputs once, pre-activations where the output does not tell the slope.
+    out, z = call.results[:2]
+    of_each = (0 if "bias" in case.absent else 4) + (0 if "skip" in case.absent else 2)
+    return {
+        "tma_loads": 4 * slices * len(tiles),
+        "tma_load_bytes": loaded,
+        "global_read_bytes": loaded + out.numel() * of_each,
+        "global_write_bytes": 2 * (out.numel() + z.numel()),
         # Two warpgroups of four warps, four instructions of 16 of the reduced axis.
-        group_products=8 * 4 * slices * tiles,
-        mbarrier_arrivals=(1 + 8) * slices * tiles,
-    )
+        "group_products": 8 * 4 * slices * len(tiles),
+        "mbarrier_arrivals": (1 + 8) * slices * len(tiles),
+        "named_barriers": 0,
+        "barriers": min(len(tiles), 2),
+        # Tables and staged pieces in whole passes of the banks.
+        "most_read_conflicts": 0,
+    }
+
+
+def expected_dphase(case: Case, call: Call) -> dict[str, int]:
+    n = Sizes(case)
+    tiles, slices = n.tiles(n.f, OUTPUTS // 2), up(n.o, REDUCED)
+    a = call.arguments
+    slopes = a["out"] is not None and not (a["activation"] == "linear" and a["clamp"] is None)
+    loaded = 0
+    for tile in tiles:
+        pixels = min(ROWS, n.h - tile.top) * min(COLUMNS, n.w - tile.left)
+        features = 2 * min(OUTPUTS // 2, n.f - tile.first)
+        loaded += (pixels * (1 + slopes) + features) * n.o * 2
+        loaded += features // 2 * tile.table_numbers * 4
+    rows, columns, across = up(n.h, ROWS), up(n.w, COLUMNS), up(n.f, OUTPUTS // 2)
+    parts = 3 * rows * columns * n.f + across * (columns * n.h + rows * n.w)
+    dskip = 0 if "skip" in case.absent else n.h * n.w // 4 * n.o * 2
+    return {
+        "tma_loads": (slices * (5 + slopes) + 8) * len(tiles),
+        "tma_load_bytes": loaded,
+        # A thread reads one x, two y and the frequencies of its 32 columns.
+        "global_read_bytes": loaded + len(tiles) * 256 * (3 + 2 * 32) * 4,
+        "global_write_bytes": n.b * n.t * (4 * parts + dskip),
+        "group_products": 8 * 4 * slices * len(tiles),
+        "mbarrier_arrivals": (1 + 8) * (slices + 1) * len(tiles),
+        "named_barriers": 2 * len(tiles),
+        "barriers": min(len(tiles), 2),
+        "matrix_read_conflicts": 0,
+        # Of the few threads that add up rows and columns, which the emulator takes together.
+        "most_read_conflicts": len(tiles),
+    }
+
+
+EXPECTED = {FORWARD: expected_forward, DPHASE: expected_dphase}
 
 
 def runs() -> Iterator[Any]:
@@ -102,29 +150,22 @@ def runs() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("case", "kind"), list(runs()))
-def test_forward(case: Case, kind: Kind) -> None:
-    """Against float64, in an order of warps and copies drawn anew."""
-    with hopper():
-        for seed in range(3 if SOAK else 1):
-            call = check_right(OP, case, kind, seed)[0]
-            record = call.launches[1]
-            assert kernels(call.launches)[1] == FORWARD
-            assert record["block"][0] == THREADS
-            expected = expected_of(case)
-            assert record["grid"][0] == expected.blocks
-            for name in ("tma_loads", "tma_load_bytes", "group_products", "mbarrier_arrivals"):
-                assert record[name] == getattr(expected, name), name
-            # Outputs once, pre-activations where the output does not tell the slope; nothing else.
-            out, z = call.results[:2]
-            assert record["global_write_bytes"] == sum(
-                x.numel() * x.element_size() for x in (out, z)
-            )
-            bias = 0 if "bias" in case.absent else 4
-            skip = 0 if "skip" in case.absent else 2
-            read = record["global_read_bytes"] - record["tma_load_bytes"]
-            assert read == out.numel() * (bias + skip)
-            # Tables and staged pieces, in whole passes of the banks.
-            assert record["shared_read_conflicts"] == 0
+def test_right_with_the_bytes_calculated(case: Case, kind: Kind) -> None:
+    """Against float64; and in a soak in several orders of warps and copies."""
+    n = Sizes(case)
+    wanted = {name for name, large in ((FORWARD, n.o > 128), (DPHASE, n.f > 64)) if large}
+    for seed in range(3 if SOAK else 1):
+        found = set()
+        for call in check_right(OP, case, kind, seed, hopper=True):
+            for name, record in zip(kernels(call.launches), call.launches, strict=True):
+                if name in EXPECTED:
+                    found.add(name)
+                    assert record["block"][0] == THREADS
+                    expected = EXPECTED[name](case, call)
+                    assert record["shared_read_conflicts"] <= expected.pop("most_read_conflicts")
+                    assert {key: record[key] for key in expected} == expected
+                    assert record["grid"][0] == expected["barriers"]
+        assert found == wanted
 
 
 def test_both_paths_agree() -> None:
@@ -132,45 +173,46 @@ def test_both_paths_agree() -> None:
     case = grid("agree", 2, 1, 10, 18, 72, 264)
     inputs = make_inputs(OP, case, checks.generator_of("agree"), torch.bfloat16)
     other = run(OP, case, BF16, inputs=inputs)
-    with hopper():
-        own = run(OP, case, BF16, inputs=inputs)
-    assert FORWARD in kernels(own.launches)
-    assert FORWARD not in kernels(other.launches)
-    assert relative_error(own.found["out"], other.found["out"].double()) < 2e-3
+    own = run(OP, case, BF16, inputs=inputs, hopper=True)
+    assert {FORWARD, DPHASE} <= set(kernels(own.launches))
+    assert not {FORWARD, DPHASE} & set(kernels(other.launches))
+    for name, value in other.found.items():
+        assert relative_error(own.found[name], value.double()) < 3e-3, name
 
 
 @pytest.mark.parametrize(
     ("case", "kind", "serves"),
     [
-        (grid("large", 1, 2, 6, 14, 40, 136), BF16, True),
-        (grid("tf32", 1, 2, 6, 14, 40, 136), TF32, False),
-        (grid("few_outputs", 1, 2, 6, 14, 40, 128), BF16, False),
-        (grid("few_pixels", 1, 2, 8, 8, 40, 136), BF16, False),
-        (grid("no_chunks", 1, 2, 6, 14, 36, 136), BF16, False),
-        (grid("shifted", 1, 2, 6, 14, 40, 136, layout="shifted"), BF16, False),
-        (grid("outputs_in_no_chunks", 1, 2, 6, 14, 40, 140), BF16, True),
-        (grid("no_frequencies", 1, 2, 6, 14, 0, 136), BF16, False),
+        (grid("large", 1, 2, 6, 14, 72, 136), BF16, {FORWARD, DPHASE}),
+        (grid("tf32", 1, 2, 6, 14, 72, 136), TF32, set()),
+        (grid("few_outputs", 1, 2, 6, 14, 72, 128), BF16, {DPHASE}),
+        (grid("few_features", 1, 2, 6, 14, 64, 136), BF16, {FORWARD}),
+        (grid("few_pixels", 1, 2, 8, 8, 72, 136), BF16, set()),
+        (grid("no_chunks", 1, 2, 6, 14, 76, 136), BF16, set()),
+        (grid("shifted", 1, 2, 6, 14, 72, 136, layout="shifted"), BF16, set()),
+        (grid("outputs_in_no_chunks", 1, 2, 6, 14, 72, 140), BF16, {FORWARD}),
+        (grid("no_frequencies", 1, 2, 6, 14, 0, 136), BF16, set()),
     ],
     ids=str,
 )
-def test_what_it_serves(case: Case, kind: Kind, serves: bool) -> None:
-    with hopper():
-        assert (FORWARD in kernels(run(OP, case, kind).launches)) == serves
+def test_what_it_serves(case: Case, kind: Kind, serves: set[str]) -> None:
+    launched = set(kernels(run(OP, case, kind, hopper=True).launches))
+    assert {FORWARD, DPHASE} & launched == serves
 
 
 def test_it_is_off_unless_asked_for() -> None:
-    case = grid("large", 1, 2, 6, 14, 40, 136)
+    case = grid("large", 1, 2, 6, 14, 72, 136)
     assert not any("hopper" in name for name in kernels(run(OP, case, BF16).launches))
 
 
 def test_without_the_driver_s_tensor_maps_the_other_path_serves() -> None:
-    case = replace(CASES[2], options=CLAMPED)
-    with hopper() as controls:
-        controls.set_driver_has_tensor_maps(False)
-        try:
-            calls = check_right(OP, case, BF16)
-        finally:
-            controls.set_driver_has_tensor_maps(True)
+    case = replace(CASES[0], options=CLAMPED)
+    controls = load_emulated(None)
+    controls.set_driver_has_tensor_maps(False)
+    try:
+        calls = check_right(OP, case, BF16, hopper=True)
+    finally:
+        controls.set_driver_has_tensor_maps(True)
     names = [name for call in calls for name in kernels(call.launches)]
-    assert "coord_linear" in names
-    assert FORWARD not in names
+    assert {"coord_linear", "coord_linear_dphase"} <= set(names)
+    assert not {FORWARD, DPHASE} & set(names)

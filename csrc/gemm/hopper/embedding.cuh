@@ -72,17 +72,35 @@ inline cudaError_t make_table_maps(TableMaps& maps, const FourierFeaturesGrid& a
                                                a.videos * a.width, TableLines::kColumns);
 }
 
+// Where a line's numbers begin for this thread: those of frequencies 2 (lane % 4) and one further.
+// Lines begin at multiples of 128 bytes, so that frequencies 4 further are at `^ 16`.
+__device__ __forceinline__ int place_of_line(int line) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  return line * kTableLine + (lane % 4 / 2 ^ line % 8) * 16 + lane % 2 * 8;
+}
+
+// Two sines there, and the two cosines of lines `lines` further.
+__device__ __forceinline__ void load_two(Shared<const unsigned char> tables,
+                                         int place,
+                                         int lines,
+                                         float (&sine)[2],
+                                         float (&cosine)[2]) {
+  const uint64_t sines = view_as<const uint64_t>(tables + place)[0];
+  const uint64_t cosines = view_as<const uint64_t>(tables + (place + lines * kTableLine))[0];
+  memcpy(sine, &sines, 8);
+  memcpy(cosine, &cosines, 8);
+}
+
 // What a thread makes of the embedding: `row` is its warp's row of pixels in the tile.
 template <class T>
 class MadeRows {
  public:
   __device__ __forceinline__ explicit MadeRows(int row) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    inside_ = lane % 2 * 8;
-    row_ = line_of(row, lane);
+    row_ = place_of_line(row);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      column_[i] = TableLines::kColumnsBegin + line_of(column_of(lane / 4 + 8 * i), lane);
+      column_[i] = TableLines::kColumnsBegin + place_of_line(column_of(lane / 4 + 8 * i));
     }
   }
 
@@ -93,14 +111,13 @@ class MadeRows {
                                        uint32_t (&cosines)[4]) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      // In 16 bytes; lines begin at multiples of 128 bytes, so that only the chunk changes.
       const int further = (4 * step + 2 * half) * 16;
       float sin_row[2], cos_row[2];
-      load(tables, row_ ^ further, TableLines::kRows, sin_row, cos_row);
+      load_two(tables, row_ ^ further, TableLines::kRows, sin_row, cos_row);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         float sin_column[2], cos_column[2];
-        load(tables, column_[i] ^ further, TableLines::kColumns, sin_column, cos_column);
+        load_two(tables, column_[i] ^ further, TableLines::kColumns, sin_column, cos_column);
         T sine[2], cosine[2];
 #pragma unroll
         for (int f = 0; f < 2; ++f) {
@@ -114,20 +131,7 @@ class MadeRows {
   }
 
  private:
-  // Where the thread's first numbers of a table's line begin.
-  __device__ __forceinline__ int line_of(int line, int lane) const {
-    return line * kTableLine + (lane % 4 / 2 ^ line % 8) * 16 + inside_;
-  }
-  // Two numbers of a line of sines, and of that of cosines `lines` further.
-  __device__ __forceinline__ static void load(
-      Shared<const unsigned char> tables, int at, int lines, float (&sine)[2], float (&cosine)[2]) {
-    const uint64_t sines = view_as<const uint64_t>(tables + at)[0];
-    const uint64_t cosines = view_as<const uint64_t>(tables + (at + lines * kTableLine))[0];
-    memcpy(sine, &sines, 8);
-    memcpy(cosine, &cosines, 8);
-  }
-
-  int row_, column_[2], inside_;
+  int row_, column_[2];
 };
 
 }  // namespace digan::gemm::hopper

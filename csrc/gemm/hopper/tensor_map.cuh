@@ -67,8 +67,8 @@ cudaError_t make_tensor_map(TensorMap& map,
     return cudaErrorNotSupported;
   }
   CUtensorMapDataType type;
-  const bool fills_swizzle = swizzle == Swizzle::kNone ||
-                             axes[0].box * size_of(number) == 16 << static_cast<int>(swizzle);
+  const bool fills_swizzle =
+      swizzle == Swizzle::kNone || axes[0].box * size_of(number) == 16 << static_cast<int>(swizzle);
   if (!tensor_map_type(number, type) || !fills_swizzle) {
     return cudaErrorInvalidValue;
   }
