@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import torch
 from tests.conftest import SOAK
 from tests.emulation.build import load_emulated
 from tests.emulation.byte_table import Call
-from tests.emulation.extra_cases import LARGE
+from tests.emulation.extra_cases import HOPPER
 from tests.emulation.linear_kinds import BF16, F16, TF32, Kind, check_right, run
 from tests.op_cases import CLAMPED, LRELU, OPS, Case, make_inputs, relative_error
 from tests.ops import checks
@@ -27,19 +27,6 @@ THREADS = 384
 
 def grid(name: str, b: int, t: int, h: int, w: int, f: int, o: int, **more: Any) -> Case:
     return Case(name, {"B": b, "T": t, "H": h, "W": w, "F": f, "O": o}, LRELU, **more)
-
-
-CASES = [
-    # More slices than the ring has stages, an odd number and an even one of them.
-    grid("slices_beyond_the_ring", 1, 2, 6, 14, 200, 136),
-    grid("slices_twice_round_the_ring", 1, 2, 8, 16, 360, 136),
-    # Tiles for which a block stays, across every axis.
-    grid("tiles_of_a_block", 2, 3, 12, 20, 8, 264),
-    grid("tiles_of_angles", 2, 2, 12, 20, 136, 72),
-    # Boxes of the tables that reach into the next frame, and the next video.
-    grid("edges_of_frames", 3, 2, 10, 18, 40, 136),
-    *(c for c in LARGE["coord_linear"] if c.name.startswith(("out_", "dphase_", "large_"))),
-]
 
 
 def kernels(launches: list[dict[str, Any]]) -> list[str]:
@@ -143,7 +130,7 @@ EXPECTED = {FORWARD: expected_forward, DPHASE: expected_dphase}
 
 def runs() -> Iterator[Any]:
     """float16 is bfloat16's code but for a conversion: one case of it, but in a soak."""
-    for case in CASES:
+    for case in HOPPER["coord_linear"]:
         for kind in (BF16, F16):
             if SOAK or kind is BF16 or case.name == "large_lrelu":
                 yield pytest.param(case, kind, id=f"{case}-{kind}")
@@ -206,7 +193,7 @@ def test_it_is_off_unless_asked_for() -> None:
 
 
 def test_without_the_driver_s_tensor_maps_the_other_path_serves() -> None:
-    case = replace(CASES[0], options=CLAMPED)
+    case = Case("large", grid("", 1, 2, 6, 14, 72, 136).sizes, CLAMPED)
     controls = load_emulated(None)
     controls.set_driver_has_tensor_maps(False)
     try:
