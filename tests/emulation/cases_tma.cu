@@ -41,15 +41,17 @@ enum class Fault {
 struct Box {
   TensorMap map;
   int axes;
-  int place[3];
+  int place[4];
   int bytes;
 };
 
 __device__ void load(Shared<uint32_t> to, const Box& box, Shared<uint64_t> barrier) {
   if (box.axes == 2) {
     tma_load(to, box.map, barrier, box.place[0], box.place[1]);
-  } else {
+  } else if (box.axes == 3) {
     tma_load(to, box.map, barrier, box.place[0], box.place[1], box.place[2]);
+  } else {
+    tma_load(to, box.map, barrier, box.place[0], box.place[1], box.place[2], box.place[3]);
   }
 }
 
@@ -171,7 +173,8 @@ Box box_of(const Tensor& tensor, const void* memory, const std::vector<int>& pla
   Box box{};
   box.axes = static_cast<int>(tensor.extents.size());
   box.bytes = tensor.number_bytes;
-  gemm::hopper::TensorAxis axes[3];
+  using gemm::hopper::TensorAxis;
+  TensorAxis axes[4];
   for (int i = 0; i < box.axes; ++i) {
     axes[i] = {tensor.extents[i], tensor.strides[i], tensor.box[i]};
     box.bytes *= tensor.box[i];
@@ -182,8 +185,11 @@ Box box_of(const Tensor& tensor, const void* memory, const std::vector<int>& pla
                                                    : Number::kF64;
   const auto swizzle = static_cast<Swizzle>(tensor.swizzle);
   if (box.axes == 2) {
-    const gemm::hopper::TensorAxis two[2] = {axes[0], axes[1]};
+    const TensorAxis two[2] = {axes[0], axes[1]};
     check(make_tensor_map(box.map, number, memory, two, swizzle));
+  } else if (box.axes == 3) {
+    const TensorAxis three[3] = {axes[0], axes[1], axes[2]};
+    check(make_tensor_map(box.map, number, memory, three, swizzle));
   } else {
     check(make_tensor_map(box.map, number, memory, axes, swizzle));
   }
