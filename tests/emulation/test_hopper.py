@@ -24,10 +24,14 @@ def names(launches):
     return {record["kernel"].split("<")[0].removesuffix("_kernel") for record in launches}
 
 
+# The others, as all of the large tiles, in a soak.
+QUICK = ("large_lrelu", "large_gelu", "large_no_bias", "out_above", "dx_above", "hopper_rounds")
+
+
 def cases_to_run():
     for case in CASES.values():
         for kind in (BF16, F16):
-            if SOAK or kind is BF16 or case.name in ("large_lrelu", "large_gelu"):
+            if SOAK or (case.name in QUICK if kind is BF16 else case.name == "large_lrelu"):
                 yield pytest.param(case, kind, id=f"{case}-{kind}")
 
 
@@ -91,18 +95,21 @@ def test_results_do_not_depend_on_the_order_of_threads(name, soak):
         assert [n for n in first.found if not torch.equal(again[n], first.found[n])] == [], seed
 
 
-def test_rows_in_parts_are_the_same_bits_again():
+def test_rows_in_parts(soak):
     case = CASES["dweight_in_two_parts"]
-    first, again = (run(OP, case, BF16, seed, hopper=True) for seed in (0, 1))
-    (record,) = first.of("modulated_linear_dweight_hopper")
+    calls = check_right(OP, case, BF16, hopper=True)
+    (record,) = [
+        *(r for call in calls for r in call.launches if "_dweight_hopper" in r["kernel"]),
+    ]
     assert record["global_write_bytes"] == 2 * 4 * 72 * (136 + 1)  # in float32, with dbias
-    assert torch.equal(first.found["weight"], again.found["weight"])
-    assert torch.equal(first.found["bias"], again.found["bias"])
+    if soak:
+        first, again = (run(OP, case, BF16, seed, hopper=True).found for seed in (0, 1))
+        assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_bytes():
     """TMA reads x once for every 256 outputs, the weights once for every 128 rows, and no more."""
-    case = CASES["hopper_rounds"]
+    case = CASES["large_lrelu"]
     b, i, o, (p,) = (case.sizes[name] for name in ("B", "I", "O", "rows"))
     found = run(OP, case, BF16, hopper=True)
 
@@ -124,12 +131,10 @@ def test_bytes():
 
 def test_no_bank_conflict_in_the_main_loop():
     """Neither by ldmatrix nor in the epilogue's reads."""
-    short, long = (
-        run(OP, Case("loop", {"B": 1, "I": 256, "O": n, "rows": (n,)}, LRELU), BF16, hopper=True)
-        for n in (256, 384)
-    )
-    for name in ("modulated_linear_dx_hopper", "modulated_linear_dweight_hopper"):
-        (less,), (more,) = short.of(name), long.of(name)
-        assert 4 * more["group_products"] == 9 * less["group_products"] > 0
-        for record in (less, more):
+    for n in (136, 264):
+        case = Case("loop", {"B": 1, "I": 256, "O": n, "rows": (n,)}, LRELU)
+        found = run(OP, case, BF16, hopper=True)
+        for name in ("modulated_linear_dx_hopper", "modulated_linear_dweight_hopper"):
+            (record,) = found.of(name)
+            assert record["group_products"] == 32 * math.ceil(n / 128) * math.ceil(n / 64)
             assert record["matrix_read_conflicts"] == record["shared_read_conflicts"] == 0
