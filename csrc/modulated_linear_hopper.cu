@@ -21,7 +21,7 @@ namespace gemm::hopper {
 namespace {
 
 using LayerRing = Ring<4, (kTileRows + kTileColumns) * kLine, kConsumerWarps>;
-constexpr int kWeights = kTileRows * kLine;  // where they begin in a stage
+[[maybe_unused]] constexpr int kWeights = kTileRows * kLine;  // where they begin in a stage
 constexpr int kLayerBytes = LayerRing::kBytes + kStagingBytes;
 
 template <class T>
