@@ -18,7 +18,7 @@ struct Counters {
   int64_t group_products = 0;   // wgmma, once per warp
   int64_t global_reads = 0;     // accesses of a thread, whatever their width
   int64_t global_read_bytes = 0;
-  int64_t async_copy_bytes = 0;  // those of them that cp.async reads
+  int64_t async_copy_bytes = 0;               // those of them that cp.async reads
   int64_t tma_loads = 0, tma_load_bytes = 0;  // of them those of boxes, what lies in the tensor
   int64_t tma_stores = 0, tma_store_bytes = 0;
   int64_t mbarrier_arrivals = 0;  // of threads
