@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import sass
+from tests import sass, sass_hopper
 from tests.native_wheel import ROOT, Built, built_wheel
 from tests.requirements import require
 
@@ -92,28 +92,6 @@ PACKS = {
 TAKEN_APART = {("fir_resample_kernel", "STG.128")}
 
 
-# The kernels on TMA and wgmma, for 9.0a alone, each in bf16 and f16: how many other instructions
-# of a warp stand beside a wgmma of 64 x 256 x 16 in the main loop, at most. The tensor cores take
-# 128 cycles for it; two warps share a scheduler, whose warpgroups take turns on them, so that 128
-# instructions would keep both busy.
-HOPPER = {
-    "modulated_linear_hopper_kernel": 20,
-    "modulated_linear_dx_hopper_kernel": 70,
-    "modulated_linear_dweight_hopper_kernel": 95,
-}
-
-
-def hopper_complaints(kernel: sass.Kernel, most: int) -> set[str]:
-    """What a kernel on TMA and wgmma lacks, or has and should not."""
-    found = {f"has {name}" for name in ("LDL", "STL") if kernel.moves(name)}
-    found |= {f"lacks {kind}" for kind in ("STG.128", "UTMALDG") if not kernel.counts[kind]}
-    loop = kernel.main_loop
-    if loop is None or not loop.counts["HGMMA"]:
-        return {*found, "lacks a main loop of HGMMA"}
-    beside = (len(loop.code) - loop.counts["HGMMA"]) / loop.counts["HGMMA"]
-    return found | ({f"{beside:.0f} beside a HGMMA, more than {most}"} if beside > most else set())
-
-
 def complaints(kernel: sass.Kernel, exempt: Exempt | None = None) -> set[str]:
     """What a kernel on tensor cores lacks, or has and should not."""
     found = {f"has {name}" for name in ("LDL", "STL") if kernel.moves(name)}
@@ -163,12 +141,8 @@ class TestLibrary:
 
     def test_the_path_for_cards_of_9_0(self, kernels):
         own = [kernel for kernel in kernels if "_hopper_" in kernel.name]
-        names = {f"{name}<{number}>" for name in HOPPER for number in ("bf16", "f16")}
-        assert {(kernel.name, kernel.card) for kernel in own} == {(n, "sm_90a") for n in names}
-        said = {
-            kernel.name: hopper_complaints(kernel, HOPPER[kernel.name.split("<")[0]])
-            for kernel in own
-        }
+        assert {(kernel.name, kernel.card) for kernel in own} == sass_hopper.expected()
+        said = {kernel.name: sass_hopper.complaints(kernel) for kernel in own}
         assert {name: some for name, some in said.items() if some} == {}
 
     def test_local_memory_is_in_no_kernel_but_those_listed(self, kernels):
