@@ -32,8 +32,8 @@ namespace {
 constexpr int kTileFrequencies = kTileColumns / 2;
 constexpr int kTileTables = kTileFrequencies / kSliceFrequencies * TableLines::kBytes;
 static_assert(kTileTables <= GradientRing::kStageBytes);
-constexpr int kConsumers = 2 * kWarpgroup;
-constexpr int kBarrier = 1;  // of all consumers
+[[maybe_unused]] constexpr int kConsumers = 2 * kWarpgroup;
+[[maybe_unused]] constexpr int kBarrier = 1;  // of all consumers
 
 // Shared memory behind the ring: first sums of a warp's pixels, [3 kinds, 8 warps, frequencies], in
 // floats, then those by row and column; then each warp's sums of cells.
@@ -65,22 +65,6 @@ struct CoordGradient {
   Global<T> dskip;  // [frames, H/2, W/2, O], may be null
 };
 
-// Where a warp's pixels are in the tile: two rows, eight columns. Matrix row r is pixel
-// (r / 8, column_of(r % 8)) of them.
-struct WarpPixels {
-  int pair, half;  // rows 2 pair and 2 pair + 1, columns from 8 half on
-
-  __device__ __forceinline__ WarpPixels() {
-    const int warp = static_cast<int>(threadIdx.x - kWarpgroup) / 32;
-    pair = warp / 2;
-    half = warp % 2;
-  }
-  __device__ __forceinline__ int warp() const { return 2 * pair + half; }
-  __device__ __forceinline__ int line(int row) const {
-    return (2 * pair + row / 8) * TileRectangle::kWidth + 8 * half + column_of(row % 8);
-  }
-};
-
 // The warp's rows of a box whose lines are the tile's pixels.
 template <class T>
 __device__ __forceinline__ void load_pixels(uint32_t (&to)[4],
@@ -107,12 +91,8 @@ class Cells {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int h = tile.h() / 2 + pixels.pair, w = tile.w() / 2 + 4 * pixels.half + lane / 8;
     const int height = layer_.grid.height / 2, width = layer_.grid.width / 2;
-    const int column = lane % 8 * 8;
-    left_ = h < height && w < width ? layer_.outputs - column : 0;
-    to_ = layer_.dskip;
-    if (left_ > 0) {
-      to_ += ((int64_t{tile.frame} * height + h) * width + w) * layer_.outputs + column;
-    }
+    column_ = h < height && w < width ? lane % 8 * 8 : layer_.outputs;
+    cell_ = (tile.frame * height + h) * width + w;
   }
 
   // The registers of step `step` of the next slice. The last step stores the slice.
@@ -149,18 +129,17 @@ class Cells {
   __device__ __forceinline__ void store(int lane) {
     __syncwarp();
     const auto chunk = load16(view_as<const T>(shared_ + (lane / 8 * kCellLine + lane % 8 * 16)));
-    if (left_ > 0) {
-      store16(to_, chunk);
+    if (column_ < layer_.outputs) {
+      store16(layer_.dskip + (rows_of(cell_, layer_.outputs) + column_), chunk);
     }
-    left_ -= kSlice;
-    to_ += kSlice;
+    column_ += kSlice;
     __syncwarp();
   }
 
   const CoordGradient<T>& layer_;
   Shared<unsigned char> shared_;
-  Global<T> to_;  // the thread's outputs of the next slice
-  int left_ = 0;  // outputs from there on
+  int cell_ = 0;    // the thread's, of all frames
+  int column_ = 0;  // its outputs of the next slice
 };
 
 // ---------------------------------------------------------------- angles
@@ -175,7 +154,8 @@ __device__ __forceinline__ float sum_of_lanes(float value) {
   return value;
 }
 
-// One tile's sums, as the warp's 16 pixels have them, reduced into `shared`.
+// One tile's sums, as the warp's 16 pixels have them, reduced into `shared`. Pixels outside of the
+// grid have zeros, as their dA arrived.
 template <class T>
 __device__ __forceinline__ void reduce_angles(const TileSums& sums,
                                               Shared<const unsigned char> tables,
@@ -188,13 +168,11 @@ __device__ __forceinline__ void reduce_angles(const TileSums& sums,
   const int h = tile.h() + 2 * pixels.pair, w = tile.w() + column;
   const int video = tile.frame / layer.grid.frames;
   const float gain = static_cast<float>(layer.pointwise.gain);
-  const bool inside[2] = {h < layer.grid.height && w < layer.grid.width,
-                          h + 1 < layer.grid.height && w < layer.grid.width};
   const float x = layer.to.x[at_most(w, layer.grid.width - 1)];
   const float y[2] = {layer.to.y[at_most(h, layer.grid.height - 1)],
                       layer.to.y[at_most(h + 1, layer.grid.height - 1)]};
   const int column_place = TableLines::kColumnsBegin + place_of_line(column);
-  const int row_places[2] = {place_of_line(2 * pixels.pair), place_of_line(2 * pixels.pair + 1)};
+  const int row_place = place_of_line(2 * pixels.pair);
   const int first = tile.across * kTileFrequencies;
 
   float by_row[2] = {0, 0}, by_column = 0;
@@ -206,7 +184,9 @@ __device__ __forceinline__ void reduce_angles(const TileSums& sums,
     load_two(slice, column_place ^ further, TableLines::kColumns, sin_column, cos_column);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      load_two(slice, row_places[i] ^ further, TableLines::kRows, sin_row[i], cos_row[i]);
+      // The line behind an even one has its chunks the other way round in each pair.
+      load_two(slice, (row_place ^ further ^ 16 * i) + kTableLine * i, TableLines::kRows,
+               sin_row[i], cos_row[i]);
     }
     float found[2][3];  // by frequency: phase, freq_x, freq_y
 #pragma unroll
@@ -218,7 +198,7 @@ __device__ __forceinline__ void reduce_angles(const TileSums& sums,
         const float cosine = fma(cos_row[i][f], cos_column[f], -(sin_row[i][f] * sin_column[f]));
         const float by_sine = sums[4 * j + 2 * i + f];
         const float by_cosine = sums[kTileFrequencies / 2 + 4 * j + 2 * i + f];
-        dtheta[i] = inside[i] ? gain * fma(by_sine, cosine, -(by_cosine * sine)) : 0.0f;
+        dtheta[i] = gain * fma(by_sine, cosine, -(by_cosine * sine));
       }
       const float both = dtheta[0] + dtheta[1];
       const int64_t frequency = int64_t{video} * layer.frequencies +
@@ -374,8 +354,9 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
 template <class T>
 cudaError_t launch(const CoordLinearBackwardArguments& a, cudaStream_t stream) {
   const CoordExtent extent(a);
-  if (extent.frames() * extent.height > kMostExtent || extent.videos * extent.width > kMostExtent) {
-    return cudaErrorNotSupported;  // coordinates of a box are ints
+  if (extent.frames() * extent.grid.pixels() > kMostExtent ||
+      extent.videos * extent.width > kMostExtent) {
+    return cudaErrorNotSupported;  // coordinates of a box, and cells, are ints
   }
   const int64_t outputs = a.outputs, features = 2 * extent.frequencies;
   const int64_t line = extent.width * outputs;

@@ -44,4 +44,20 @@ struct GridPlace {
   __device__ __forceinline__ int w() const { return column * TileRectangle::kWidth; }
 };
 
+// Where a warp's pixels are in the tile: two rows, eight columns. Matrix row r is pixel
+// (r / 8, column_of(r % 8)) of them.
+struct WarpPixels {
+  int pair, half;  // rows 2 pair and 2 pair + 1, columns from 8 half on
+
+  __device__ __forceinline__ WarpPixels() {
+    const int warp = static_cast<int>(threadIdx.x - kWarpgroup) / 32;
+    pair = warp / 2;
+    half = warp % 2;
+  }
+  __device__ __forceinline__ int warp() const { return 2 * pair + half; }
+  __device__ __forceinline__ int line(int row) const {
+    return (2 * pair + row / 8) * TileRectangle::kWidth + 8 * half + column_of(row % 8);
+  }
+};
+
 }  // namespace digan::gemm::hopper
