@@ -160,6 +160,8 @@ SURVIVORS = (
              "small numbers divide alike in 64 bits; others belong to images of 2^31 pixels"),
     Survivor("fir_resample.cu", "for (int i = thread; i < table.size(); i += kThreads) {",
              "kThreads + 1", "a tile's table has no more taps than a block has threads"),
+    Survivor("coord_linear_hopper_backward.cu", "const bool second = lane >= 16;",
+             "not (lane >= 16)", "both threads have both halves, and write the other one each"),
 )  # fmt: skip
 
 
