@@ -8,6 +8,7 @@
 // has its kept axis along the lines of 128 bytes, which wgmma transposes. The sums of dA for dbias
 // are taken from the same registers, in the tiles of the first columns.
 // Three stages of 64 KB: grad and out 16 each, B 32. Without slopes the 16 KB of out stay empty.
+// Inputs are in whole pieces, or TMA could not copy them.
 
 #include "gemm/hopper/gradient.cuh"
 #include "gemm/hopper/pieces.cuh"
@@ -88,15 +89,15 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
                            });
           const int first = tiles.row(tile) + group * kGroupRows;
           const int64_t rows_before = int64_t{tiles.batch(tile)} * layer.rows;
-          for_each_piece(
-              sums, shared + GradientRing::kBytes, [&](int m, int n, float (&values)[kPiece]) {
-                const int row = first + m, column = tiles.column(tile) + n;
-                if (row < layer.rows && column < layer.inputs) {
-                  scale(values, gain);
-                  store_piece(dx + ((rows_before + row) * layer.inputs + column),
-                              at_most(layer.inputs - column, kPiece), layer.whole_result, values);
-                }
-              });
+          for_each_piece(sums, shared + GradientRing::kBytes,
+                         [&](int m, int n, float (&values)[kPiece]) {
+                           const int row = first + m, column = tiles.column(tile) + n;
+                           if (row < layer.rows && column < layer.inputs) {
+                             scale(values, gain);
+                             store_piece(dx + ((rows_before + row) * layer.inputs + column), kPiece,
+                                         layer.whole_result, values);
+                           }
+                         });
         });
       });
 #endif
@@ -191,15 +192,15 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
               }
             }
           }
-          for_each_piece(
-              sums, shared + GradientRing::kBytes, [&](int m, int n, float (&values)[kPiece]) {
-                const int row = first + m, column = tiles.column(tile) + n;
-                if (row < layer.outputs && column < layer.inputs) {
-                  scale(values, gain);
-                  to.store((batch * layer.outputs + row) * layer.inputs + column,
-                           at_most(layer.inputs - column, kPiece), layer.whole_result, values);
-                }
-              });
+          for_each_piece(sums, shared + GradientRing::kBytes,
+                         [&](int m, int n, float (&values)[kPiece]) {
+                           const int row = first + m, column = tiles.column(tile) + n;
+                           if (row < layer.outputs && column < layer.inputs) {
+                             scale(values, gain);
+                             to.store((batch * layer.outputs + row) * layer.inputs + column, kPiece,
+                                      layer.whole_result, values);
+                           }
+                         });
         });
       });
 #endif
