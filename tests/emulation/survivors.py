@@ -36,6 +36,7 @@ _ZEROS = "one slice more, of zeros: nothing of the reduced axis is left"
 _LAST_BIT = "one unit in the last place of a 16-bit number, below what a test can ask"
 _SAME_CHUNK = "only its chunk is used, and its neighbour lies in the same one"
 _END_OF_POINTERS = "one past an array of pointers: GCC leaves the address of an element out"
+_SIXTEENTHS = "a descriptor counts 16 bytes, and drops what is less"
 
 SURVIVORS = (
     Survivor("activation.cuh", "z[i] = !clamps ? y : y > bound ? bound : y < -bound ? -bound : y;",
@@ -160,6 +161,15 @@ SURVIVORS = (
              "small numbers divide alike in 64 bits; others belong to images of 2^31 pixels"),
     Survivor("fir_resample.cu", "for (int i = thread; i < table.size(); i += kThreads) {",
              "kThreads + 1", "a tile's table has no more taps than a block has threads"),
+    Survivor("coord_linear_hopper.cu", "const uint64_t cosines = "
+             "reduced_rows<kWeightLine>(shared_address(stage + kWeightBytes));",
+             "stage + kWeightBytes + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/gradient.cuh",
+             "const uint64_t columns = kept_rows(shared_address(stage + kB), kBox);",
+             "stage + kB + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/gradient.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
+             "columns + further(kStepBytes<Major::kKept> * step),",
+             "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
     Survivor("coord_linear_hopper_backward.cu", "const bool second = lane >= 16;",
              "not (lane >= 16)", "both threads have both halves, and write the other one each"),
 )  # fmt: skip
