@@ -153,6 +153,12 @@ SURVIVORS = (
              "kBytes * step + 1", _SIXTEENTHS),
     Survivor("gemm/hopper/products.cuh", "columns + further(kBytes * step),", "kBytes * step + 1",
              _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh",
+             "const uint64_t columns = kept_rows(shared_address(stage + b), kBox);",
+             "stage + b + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
+             "columns + further(kStepBytes<Major::kKept> * step),",
+             "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
     Survivor("modulated_linear_hopper_backward.cu",
              "const int all = slices_of_lines(layer.rows);", "slices_of_lines(layer.rows) + 1",
              _ZEROS),
