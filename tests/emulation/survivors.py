@@ -195,6 +195,13 @@ SURVIVORS = (
     Survivor("gemm/hopper/gradient.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
              "columns + further(kStepBytes<Major::kKept> * step),",
              "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper.cu",
+             "wgmma<T, Major::kReduced>(sums, a.sines[step], sines + further(kBytes * step),",
+             "kBytes * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper.cu", "wgmma<T, Major::kReduced>(sums, a.cosines[step], "
+             "cosines + further(kBytes * step));", "kBytes * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper_backward.cu", "for (int i = 0; i < 2; ++i) {", "i <= 2",
+             "one past an array of rows: GCC leaves a reference to it out of its checks", alike=2),
     Survivor("coord_linear_hopper_backward.cu", "const bool second = lane >= 16;",
              "not (lane >= 16)", "both threads have both halves, and write the other one each"),
 )  # fmt: skip
