@@ -202,6 +202,8 @@ SURVIVORS = (
              "cosines + further(kBytes * step));", "kBytes * step + 1", _SIXTEENTHS),
     Survivor("coord_linear_hopper_backward.cu", "for (int i = 0; i < 2; ++i) {", "i <= 2",
              "one past an array of rows: GCC leaves a reference to it out of its checks", alike=2),
+    Survivor("gemm/hopper/pipeline.cuh", "parity ^= wraps ? 1u : 0u;", "not (parity ^= wraps)",
+             "the assignment, taken for a condition, is made all the same"),
     Survivor("coord_linear_hopper_backward.cu", "const bool second = lane >= 16;",
              "not (lane >= 16)", "both threads have both halves, and write the other one each"),
 )  # fmt: skip
