@@ -159,6 +159,11 @@ SURVIVORS = (
     Survivor("gemm/hopper/products.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
              "columns + further(kStepBytes<Major::kKept> * step),",
              "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
+    Survivor("modulated_linear_hopper.cu", "const int slices = slices_of_lines(inputs);",
+             "slices_of_lines(inputs) + 1", _ZEROS),
+    Survivor("modulated_linear_hopper_backward.cu",
+             "const int slices = slices_of_lines(layer.outputs);",
+             "slices_of_lines(layer.outputs) + 1", _ZEROS),
     Survivor("modulated_linear_hopper_backward.cu",
              "const int all = slices_of_lines(layer.rows);", "slices_of_lines(layer.rows) + 1",
              _ZEROS),
