@@ -86,3 +86,6 @@ T __ldg(emu::Global<const T> from) {
 #define DIGAN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)                \
   ::emu::launch(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (shared_bytes), (stream), \
                 __VA_ARGS__)
+#define DIGAN_LAUNCH_HOPPER(kernel, grid, block, shared_bytes, stream, ...)                       \
+  ::emu::launch_hopper(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (shared_bytes), (stream), \
+                       __VA_ARGS__)

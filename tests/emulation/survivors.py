@@ -36,6 +36,7 @@ _ZEROS = "one slice more, of zeros: nothing of the reduced axis is left"
 _LAST_BIT = "one unit in the last place of a 16-bit number, below what a test can ask"
 _SAME_CHUNK = "only its chunk is used, and its neighbour lies in the same one"
 _END_OF_POINTERS = "one past an array of pointers: GCC leaves the address of an element out"
+_SIXTEENTHS = "a descriptor counts 16 bytes, and drops what is less"
 
 SURVIVORS = (
     Survivor("activation.cuh", "z[i] = !clamps ? y : y > bound ? bound : y < -bound ? -bound : y;",
@@ -138,6 +139,40 @@ SURVIVORS = (
              "base <= extents.inputs", _EMPTY_TURN),
     Survivor("modulated_linear_narrow.cu", "if (first >= extents.rows) {",
              "first > extents.rows", "its rows stand on the last one and are not stored"),
+    Survivor("gemm/hopper/pieces.cuh", "for (int k = 0; k < kGroups; ++k) {", "k <= kGroups",
+             _GUARDED),
+    Survivor("gemm/hopper/products.cuh", "return (extent + kSlice - 1) / kSlice;",
+             "(extent + kSlice - 1) / kSlice + 1", _ZEROS),
+    Survivor("gemm/hopper/products.cuh",
+             "const uint64_t rows = reduced_rows(shared_address(stage + a));", "stage + a + 1",
+             _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh",
+             "const uint64_t columns = reduced_rows(shared_address(stage + b));", "stage + b + 1",
+             _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh",
+             "wgmma<T, Major::kReduced, Major::kReduced>(sums, rows + further(kBytes * step),",
+             "kBytes * step + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh", "columns + further(kBytes * step),", "kBytes * step + 1",
+             _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh",
+             "const uint64_t columns = kept_rows(shared_address(stage + b), kBox);",
+             "stage + b + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/products.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
+             "columns + further(kStepBytes<Major::kKept> * step),",
+             "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
+    Survivor("modulated_linear_hopper.cu", "const int slices = slices_of_lines(inputs);",
+             "slices_of_lines(inputs) + 1", _ZEROS),
+    Survivor("modulated_linear_hopper_backward.cu",
+             "const int slices = slices_of_lines(layer.outputs);",
+             "slices_of_lines(layer.outputs) + 1", _ZEROS),
+    Survivor("modulated_linear_hopper_backward.cu",
+             "const int all = slices_of_lines(layer.rows);", "slices_of_lines(layer.rows) + 1",
+             _ZEROS),
+    Survivor("modulated_linear_hopper_backward.cu",
+             "load_columns<T>(a, stage + box, 16 * warp, step);", "16 * warp + 1", _SAME_CHUNK),
+    Survivor("modulated_linear_hopper_backward.cu",
+             "load_columns<T>(y, stage + (kOfGradient + box), 16 * warp, step);", "16 * warp + 1",
+             _SAME_CHUNK),
     Survivor("modulated_linear_narrow_backward.cu", "for (int o = 0; o < kMostOutputs; ++o) {",
              "o <= kMostOutputs", _GUARDED),
     Survivor("modulated_linear_narrow_backward.cu",
@@ -157,6 +192,26 @@ SURVIVORS = (
              "small numbers divide alike in 64 bits; others belong to images of 2^31 pixels"),
     Survivor("fir_resample.cu", "for (int i = thread; i < table.size(); i += kThreads) {",
              "kThreads + 1", "a tile's table has no more taps than a block has threads"),
+    Survivor("coord_linear_hopper.cu", "const uint64_t cosines = "
+             "reduced_rows<kWeightLine>(shared_address(stage + kWeightBytes));",
+             "stage + kWeightBytes + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/gradient.cuh",
+             "const uint64_t columns = kept_rows(shared_address(stage + kB), kBox);",
+             "stage + kB + 1", _SIXTEENTHS),
+    Survivor("gemm/hopper/gradient.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
+             "columns + further(kStepBytes<Major::kKept> * step),",
+             "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper.cu",
+             "wgmma<T, Major::kReduced>(sums, a.sines[step], sines + further(kBytes * step),",
+             "kBytes * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper.cu", "wgmma<T, Major::kReduced>(sums, a.cosines[step], "
+             "cosines + further(kBytes * step));", "kBytes * step + 1", _SIXTEENTHS),
+    Survivor("coord_linear_hopper_backward.cu", "for (int i = 0; i < 2; ++i) {", "i <= 2",
+             "one past an array of rows: GCC leaves a reference to it out of its checks", alike=2),
+    Survivor("gemm/hopper/pipeline.cuh", "parity ^= wraps ? 1u : 0u;", "not (parity ^= wraps)",
+             "the assignment, taken for a condition, is made all the same"),
+    Survivor("coord_linear_hopper_backward.cu", "const bool second = lane >= 16;",
+             "not (lane >= 16)", "both threads have both halves, and write the other one each"),
 )  # fmt: skip
 
 
