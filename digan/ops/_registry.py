@@ -89,6 +89,14 @@ def _has_kernel(name: str) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", "CUDA")
 
 
+def has_kernel(name: str, device: torch.device) -> bool:
+    """True if kernels of an op are registered for a device's tensors, and can run there."""
+    if device.type == "cuda":
+        return unavailable(name) == ""
+    key = device.type.upper()
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", key))
+
+
 def unavailable(name: str) -> str:
     """Why the native kernels of an op cannot run here, with the cure; empty if they can."""
     if not _has_kernel(name):
@@ -112,6 +120,7 @@ def allows_tf32() -> bool:
 # that is being traced asks now and keeps the answer, so that `fused` is an error there too.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
+has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
 allows_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
