@@ -10,6 +10,8 @@
 #include "schedule.h"
 
 namespace emu {
+
+int64_t MoreShared::most = kMostSharedBytes;
 namespace {
 
 constexpr int16_t kSeveral = -1;
@@ -51,7 +53,7 @@ void open(SharedStorage& storage) {
     place_static(storage);
   }
   const int64_t all = (layout_end + kAlignment - 1) / kAlignment * kAlignment + dynamic.bytes;
-  const int64_t most = dynamic.bytes > kMostUnasked ? kMostSharedBytes : kMostUnasked;
+  const int64_t most = dynamic.bytes > kMostUnasked ? MoreShared::most : kMostUnasked;
   if (dynamic.bytes > 0 && all > most) {
     fail("the block has ", all, " bytes of shared memory, arrays and ", dynamic.bytes,
          " of its launch, at most ", most);
