@@ -157,9 +157,10 @@ template <class Shape>
 struct PairPlace {
   int row_, column_;
   __device__ __forceinline__ PairPlace() {
-    const WarpPlace<Shape> warp;
-    row_ = warp.row + warp.lane / 4;
-    column_ = warp.column + warp.lane % 4 * 2;
+    const int thread = thread_here();
+    const int warp = thread / 32;
+    row_ = warp / Shape::kWarpsN * Shape::kWarpM + thread % 32 / 4;
+    column_ = warp % Shape::kWarpsN * Shape::kWarpN + thread % 4 * 2;
   }
   __device__ __forceinline__ int row(int i, int half) const { return row_ + 16 * i + 8 * half; }
   __device__ __forceinline__ int column(int j) const { return column_ + 8 * j; }
@@ -261,21 +262,18 @@ __device__ __forceinline__ void end_sums(
 // Adds a layer's colours: of the 16 pixels of a warp, (g, 2q), (g, 2q + 1), (g + 8, 2q) and
 // (g + 8, 2q + 1) to lane 4 g + q, as fragments have it.
 template <class Memory, class T>
-__device__ __forceinline__ void add_colours(float (&colours)[4],
-                                            const Chain<T>& chain,
-                                            Shared<T> shared,
-                                            int64_t video,
-                                            int which,
-                                            int first) {
+__device__ __forceinline__ void add_colours(
+    float (&colours)[4], const Chain<T>& chain, Shared<T> shared, int video, int which, int first) {
   using Math = typename Memory::Math;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = thread_here() % 32;
+  const int warp = thread_here() / 32;
   const int channels = chain.weights.channels;
   const typename Math::template Loader<typename Memory::Activations, 1, true> loader(shared,
                                                                                      16 * warp);
   const bool is_colour = lane / 4 < kColours;
   const Global<const T> matrix =
-      chain.rgb_weight + (video * chain.rgb_count + which) * kColours * channels;
+      chain.rgb_weight + static_cast<int64_t>(video) * chain.rgb_count * kColours * channels +
+      which * kColours * channels;
   const Global<const T> row = matrix + (rows_of(is_colour ? lane / 4 : 0, channels) + lane % 4 * 2);
   float sum[4] = {};
 #pragma unroll 4
@@ -311,9 +309,9 @@ __device__ __forceinline__ void store_picture(const float (&colours)[4],
                                               const PixelTile<Shape>& tile) {
   using Rectangle = typename PixelTile<Shape>::Rectangle;
   static_assert(Rectangle::kWidth == 16, "a warp has one row");
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int lane = thread_here() % 32;
   const GridExtent& grid = chain.grid;
-  const int h = tile.h + static_cast<int>(threadIdx.x) / 32;
+  const int h = tile.h + thread_here() / 32;
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     const int w = tile.w + lane / 4 + n / 2 * 8;
@@ -340,8 +338,8 @@ __device__ __forceinline__ void store_next(const Chain<T>& chain,
                                            Shared<const T> shared,
                                            int first) {
   using Activations = typename Memory::Activations;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = thread_here() % 32;
+  const int warp = thread_here() / 32;
   const int outputs = chain.weights.outputs;
   const GridExtent& grid = chain.grid;
   const int h = tile.h + warp;
@@ -371,7 +369,7 @@ __global__ void __launch_bounds__(LargeTile::kThreads, 1) coord_chain_kernel(Cha
   constexpr int kStages = Memory::kStages;
   DIGAN_SHARED_DYNAMIC(T, shared);
   const PixelTile<Shape> tile(chain.grid, 1);
-  const int64_t video = tile.frame / chain.grid.frames;
+  const int video = static_cast<int>(tile.frame / chain.grid.frames);
   const WarpProduct<Math, Shape, typename Memory::Activations, typename Memory::Weights> product(
       shared, shared + Memory::kRing);
   WeightStream<T, Shape, kStages> weights(chain.weights, video);
@@ -494,7 +492,8 @@ cudaError_t launch_coord_chain(const CoordChainArguments& a, cudaStream_t stream
   if (!is_served) {
     return cudaErrorInvalidValue;
   }
-  if (!extent.fits()) {
+  const int64_t rows = a.grid.videos * (a.layers > 3 ? a.layers : 3) * kMostChainChannels;
+  if (!extent.fits() || rows > kMostExtent) {
     return cudaErrorInvalidConfiguration;
   }
   const int64_t blocks = extent.frames() * Rectangle<LargeTile::kM>::count(extent.grid);

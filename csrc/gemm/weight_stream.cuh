@@ -27,11 +27,11 @@ struct ChainWeights {
   __device__ __forceinline__ int outputs_of(int layer) const {
     return layer < layers ? channels : outputs;
   }
-  __device__ __forceinline__ Global<const T> matrix(int64_t video, int layer) const {
-    const int64_t square = static_cast<int64_t>(channels) * channels;
-    return layer == 0       ? first + video * channels * 2 * frequencies
-           : layer < layers ? hidden + (video * (layers - 1) + (layer - 1)) * square
-                            : onward + video * outputs * channels;
+  __device__ __forceinline__ Global<const T> matrix(int video, int layer) const {
+    return layer == 0 ? first + rows_of(video * channels, 2 * frequencies)
+           : layer < layers
+               ? hidden + rows_of((video * (layers - 1) + layer - 1) * channels, channels)
+               : onward + rows_of(video * outputs, channels);
   }
   template <class Shape>
   __device__ __forceinline__ int parts(int layer) const {
@@ -50,19 +50,20 @@ class WeightStream {
   using Slice = gemm::Slice<T, Shape::kN, true>;
   using Share = gemm::Share<T, Shape, Slice>;
 
-  __device__ __forceinline__ WeightStream(const ChainWeights<T>& weights, int64_t video)
+  __device__ __forceinline__ WeightStream(const ChainWeights<T>& weights, int video)
       : weights_(weights), video_(video), layer_(0), part_(0) {
     begin();
   }
 
   // Starts the copies of slice `ahead` of the round.
   __device__ __forceinline__ void copy(Shared<T> stage, int ahead) const {
+    const int pitch = weights_.inputs(layer_);
     const bool has_columns = left_ > ahead * step_;
 #pragma unroll
     for (int i = 0; i < Share::kCopies; ++i) {
       const bool has = has_columns && rows_ > i * Share::kRowsAtOnce;
       cp_async_16(stage + Share::offset(i),
-                  next_ + (rows_of(i * Share::kRowsAtOnce, pitch_) + ahead * step_), has);
+                  next_ + (rows_of(i * Share::kRowsAtOnce, pitch) + ahead * step_), has);
     }
   }
 
@@ -89,7 +90,7 @@ class WeightStream {
     const int chunk = Share::chunk() * kChunk<T>;
     const int row = part_ * Shape::kN + Share::row(0);
     rounds_ = weights_.template rounds<kStages>(layer_);
-    pitch_ = weights_.inputs(layer_);
+    const int pitch = weights_.inputs(layer_);
     rows_ = weights_.outputs_of(layer_) - row;
     int column = chunk;
     if (layer_ == 0) {
@@ -99,16 +100,16 @@ class WeightStream {
       column = columns.at(chunk);
     } else {
       step_ = kDepth<T>;
-      left_ = pitch_ - chunk;
+      left_ = pitch - chunk;
     }
-    next_ = weights_.matrix(video_, layer_) + (rows_of(row, pitch_) + column);
+    next_ = weights_.matrix(video_, layer_) + (rows_of(row, pitch) + column);
   }
 
   const ChainWeights<T>& weights_;
-  int64_t video_;
+  int video_;
   int layer_, part_, rounds_;  // where the round stands, and how many its part has from it on
   Global<const T> next_;       // the thread's first row of the round
-  int pitch_, step_;           // numbers of a row; what a slice further adds
+  int step_;                   // what a slice further adds
   int left_, rows_;            // of the reduced axis, and rows of the matrix, from there on
 };
 
