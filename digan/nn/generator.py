@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
+from digan.nn.chains import render_chained
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
 from digan.nn.pieces import pieces
@@ -116,11 +117,12 @@ class SynthesisBlock(nn.Module):
         weights: BlockWeights,
         t: Tensor,  # [B, T]
         axes: tuple[Tensor, Tensor],  # y [H'], x [W'] of this block's grid
+        skip: Tensor | None = None,  # [B, T, H, W, O], what weights.upsampled makes of x, for x
     ) -> tuple[Tensor, Tensor]:
         """Activations and the picture accumulated so far, on this block's grid."""
         for i, (weight, bias) in enumerate(zip(weights.layers, weights.biases, strict=True)):
             if i == 0 and self.embedding is not None:
-                x = self._embedded(x, weight, bias, weights, t, axes)
+                x = self._embedded(x, weight, bias, weights, t, axes, skip)
             else:
                 assert x is not None
                 x = modulated_linear(x, weight, bias, "lrelu", clamp=self.clamp, impl=self.impl)
@@ -144,13 +146,13 @@ class SynthesisBlock(nn.Module):
         weights: BlockWeights,
         t: Tensor,
         axes: tuple[Tensor, Tensor],
+        skip: Tensor | None,
     ) -> Tensor:
         """The layer on [upsample(x) ; embedding], neither of which is ever formed."""
         assert self.embedding is not None
         assert weights.freq is not None
         assert weights.constant is not None
         assert weights.motion is not None
-        skip = None
         if x is not None:
             assert weights.upsampled is not None
             skip = modulated_linear(x, weights.upsampled, impl=self.impl)
@@ -221,6 +223,10 @@ class VideoINR:
         x: Tensor | None = None
         image: Tensor | None = None
         networks = self.generator.synthesis_blocks()
+        if self.generator.chained and not torch.is_grad_enabled():
+            chained = render_chained(networks, blocks, t, levels)
+            if chained is not None:
+                return chained
         for block, weights, axes in zip(networks, blocks, levels, strict=True):
             x, image = block(x, image, weights, t, axes)
         assert image is not None
@@ -248,6 +254,8 @@ class Generator(nn.Module):
         impl: path of the ops, see `digan.ops`.
         dtype: of the coordinate layers' arithmetic; None for the parameters' own. Codes,
             frequencies, phases and the accumulated picture keep the parameters' dtype.
+        chained: whether renderings without gradients take chains of layers where a kernel serves
+            them (`digan.nn.chains`).
     """
 
     w_avg: Tensor
@@ -255,11 +263,17 @@ class Generator(nn.Module):
     """What its file says beside the tensors; None for a network that was not loaded."""
 
     def __init__(
-        self, config: GeneratorConfig, *, impl: Impl | None = None, dtype: torch.dtype | None = None
+        self,
+        config: GeneratorConfig,
+        *,
+        impl: Impl | None = None,
+        dtype: torch.dtype | None = None,
+        chained: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = dtype
+        self.chained = chained
         self.mapping = Mapping(
             config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
         )

@@ -82,9 +82,7 @@ def coord_chain(
     weight, hidden, rgb_weight, skip, onward = _registry.autocast(
         weight, hidden, rgb_weight, skip, onward
     )
-    check_same_dtype(
-        weight=weight, hidden=hidden, rgb_weight=rgb_weight, skip=skip, onward=onward
-    )
+    check_same_dtype(weight=weight, hidden=hidden, rgb_weight=rgb_weight, skip=skip, onward=onward)
     tensors = (freq, phase, y, x, weight, hidden, bias, rgb_weight, rgb_bias, skip, image, onward)
     if _registry.takes_formula("coord_chain", impl, freq):
         return coord_chain_reference(*tensors, rgb_layers, alpha, clamp)
@@ -104,7 +102,7 @@ def coord_chain(
     if reason and chosen == "fused" and not wants_gradient:
         raise _registry.OpUnavailableError(f"coord_chain: impl='fused' cannot run: {reason}")
     if reason or wants_gradient:
-        return _by_layers(*tensors, rgb_layers, alpha, clamp, impl)
+        return _by_layers(*tensors, rgb_layers, alpha, clamp, impl=impl)
     picture, following = torch.ops.digan.coord_chain(*tensors, rgb_layers, alpha, clamp)
     return picture, None if onward is None else following
 
@@ -225,6 +223,7 @@ def _by_layers(
     rgb_layers: Sequence[int],
     alpha: float,
     clamp: float | None,
+    *,
     impl: _registry.Impl | None,
 ) -> tuple[Tensor, Tensor | None]:
     """One op a layer, as the generator's blocks have them."""
@@ -273,11 +272,11 @@ def coord_chain_reference(
 ) -> tuple[Tensor, Tensor | None]:
     """The formula in PyTorch operations, differentiable to any order."""
     tensors = (freq, phase, y, x, weight, hidden, bias, rgb_weight, rgb_bias, skip, image, onward)
-    return _by_layers(*tensors, rgb_layers, alpha, clamp, "reference")
+    return _by_layers(*tensors, rgb_layers, alpha, clamp, impl="reference")
 
 
-def _kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
-    picture, following = _by_layers(*arguments, "auto")
+def _kernel(freq: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    picture, following = _by_layers(freq, *arguments, impl="auto")
     return picture, picture.new_empty(0) if following is None else following
 
 
@@ -306,7 +305,7 @@ def _flops(*shapes: Any) -> int:
     onward = shapes[11]
     numbers = math.prod(weight) + math.prod(hidden) + math.prod(rgb_weight)
     numbers += 0 if onward is None else math.prod(onward)
-    return 2 * phase[1] * y[0] * x[0] * numbers
+    return int(2 * phase[1] * y[0] * x[0] * numbers)
 
 
 _registry.define(

@@ -65,6 +65,10 @@ uint32_t load_pair(Global<const T> from) {
   return value;
 }
 
+inline int thread_here() {
+  return static_cast<int>(threadIdx.x);
+}
+
 // Memory that may be written is read as well.
 template <class T>
 requires(!std::is_const_v<T>) Vec16<T> load16(Global<T> from) {
