@@ -52,9 +52,10 @@ def refusal(
         rgb.device,
         rgb.dtype,
         freq.dtype,
-        channels=max(width, 0 if onward is None else onward.shape[1]),
+        channels=width,
+        onward=0 if onward is None else onward.shape[1],
         frequencies=freq.shape[1],
-        layers=sum(len(block.layers) for block in blocks) + (onward is not None),
+        layers=sum(len(block.layers) for block in blocks),
         pictures=len(blocks),
     )
 

@@ -18,7 +18,7 @@ from digan.ops.modulated_linear import modulated_linear
 # What the kernel is made for, see csrc/coord_chain.cu.
 MOST_CHANNELS = 512
 MOST_FEATURES = 256
-MOST_LAYERS = 8  # with the one onward
+MOST_LAYERS = 8
 MOST_PICTURES = 4  # layers to RGB
 _NARROW = 256  # channels of a panel of activations in shared memory
 _SHARED_BYTES = {1: 143_360, 3: 229_376}  # by panels
@@ -93,9 +93,10 @@ def coord_chain(
         weight.device,
         weight.dtype,
         freq.dtype,
-        channels=max(weight.shape[1], 0 if onward is None else onward.shape[1]),
+        channels=weight.shape[1],
+        onward=0 if onward is None else onward.shape[1],
         frequencies=freq.shape[1],
-        layers=hidden.shape[1] + 1 + (onward is not None),
+        layers=hidden.shape[1] + 1,
         pictures=len(rgb_layers),
     )
     chosen = _registry.default_impl() if impl is None else impl
@@ -113,6 +114,7 @@ def coord_chain_refusal(
     wide: torch.dtype = torch.float32,
     *,
     channels: int,
+    onward: int = 0,
     frequencies: int,
     layers: int,
     pictures: int,
@@ -121,8 +123,7 @@ def coord_chain_refusal(
 
     Args:
         device, dtype: of the weights. wide: dtype of the frequencies.
-        channels: the most that a layer has, `onward` included. frequencies: F.
-        layers: L + 1, and one for `onward`. pictures: layers to RGB.
+        channels: C. onward: O, 0 without. frequencies: F. layers: L + 1. pictures: layers to RGB.
     """
     if not _registry.has_kernel("coord_chain", device):
         return f"no kernel of coord_chain is loaded for {device.type} tensors"
@@ -130,8 +131,9 @@ def coord_chain_refusal(
         return f"chained layers have 16-bit numbers, got {dtype}"
     if wide != torch.float32:
         return f"frequencies of chained layers must be float32, got {wide}"
-    if channels > MOST_CHANNELS or channels % 8 or channels == 0:
-        return f"chained layers have at most {MOST_CHANNELS} channels in eights, got {channels}"
+    for count in (channels, onward or channels):
+        if count > MOST_CHANNELS or count % 8 or count == 0:
+            return f"chained layers have at most {MOST_CHANNELS} channels in eights, got {count}"
     if 2 * frequencies > MOST_FEATURES or frequencies % 8 or frequencies == 0:
         return (
             f"chained layers have at most {MOST_FEATURES // 2} frequencies in eights, "
@@ -143,12 +145,13 @@ def coord_chain_refusal(
             f"got {layers} and {pictures}"
         )
     if device.type == "cuda":
-        needed = _SHARED_BYTES[1 if channels <= _NARROW else 3]
+        most = max(channels, onward)
+        needed = _SHARED_BYTES[1 if most <= _NARROW else 3]
         card = torch.cuda.get_device_properties(device)
         has = int(getattr(card, "shared_memory_per_block_optin", 0))
         if has < needed:
             return (
-                f"{channels} chained channels take {needed // 1024} KB of shared memory, "
+                f"{most} chained channels take {needed // 1024} KB of shared memory, "
                 f"{card.name} has {has // 1024}"
             )
     return ""
