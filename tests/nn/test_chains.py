@@ -14,7 +14,7 @@ from digan.nn import Generator, chains, generator
 from digan.nn.generator import BlockWeights
 from tests.emulation.build import emulated
 from tests.golden_numbers import load
-from tests.nn.original import original_generator
+from tests.nn.original import original_generator, spatial_error
 from tests.nn.tiny import noise, randomised
 from tests.op_cases import relative_error
 
@@ -73,27 +73,42 @@ def test_cells(dtype, clamp, videos, frames):
     assert relative_error(found, truth) < 1.2 * relative_error(layered, truth)
 
 
-@torch.no_grad()
-def test_cells_of_the_original():
-    """The original's numbers at 128 pixels, its few channels chained all the same."""
+def original(monkeypatch):
+    """A network and inputs of the original at 128 pixels; its few channels are chained too."""
+    monkeypatch.setattr(chains, "FEWEST_CHANNELS", 1)
     numbers = load("a1_generator_128_uncond", "subset")
-    network = original_generator(numbers, torch.float32)
+    inputs = [torch.from_numpy(np.array(numbers[f"in/{n}"])) for n in ("z", "z_motion", "Ts")]
+    return numbers, original_generator(numbers, torch.float64), inputs
+
+
+@torch.no_grad()
+def test_cells_of_the_original(monkeypatch):
+    """Against the float64 network, which meets the original's numbers (test_golden_generator)."""
+    _, network, (z, motion, t) = original(monkeypatch)
+    t = t.double().view(len(z), -1)
+    exact = network.write(network.map(z.double()), motion.double()).render_cells(t, *CELLS)
+    network.float()
     network.compute_dtype = torch.bfloat16
-    z, motion, t = (torch.from_numpy(np.array(numbers[f"in/{n}"])) for n in ("z", "z_motion", "Ts"))
-    # Kept are the pixels of every seventh row and column; a cell has 4 x 4.
-    stride = int(numbers["sub_stride"])
-    kept = torch.tensor([17, 1]), torch.tensor([0, 12, 5, 18])
-    rows, columns = (stride * axis // 4 for axis in kept)
-    with pytest.MonkeyPatch.context() as patch, emulated(seed=4) as controls:
-        patch.setattr(chains, "FEWEST_CHANNELS", 1)
+    with emulated(seed=4) as controls:
         video = network.write(network.map(z.float()), motion.float())
-        found = video.render_cells(t.view(len(z), -1).double(), rows, columns)
+        found = video.render_cells(t, *CELLS)
         assert launched(controls).count("coord_chain") == 3
-    sub = torch.from_numpy(np.array(numbers["f64/b128/img_sub"])).permute(0, 2, 3, 1)
-    exact = sub[:, kept[0]][:, :, kept[1]]
-    places = [4 * torch.arange(len(axis)) + stride * axis % 4 for axis in kept]
-    ours = found.flatten(0, 1)[:, places[0]][:, :, places[1]]
-    assert relative_error(ours, exact) < BOUND[torch.bfloat16]
+    assert relative_error(found, exact) < BOUND[torch.bfloat16]
+
+
+@pytest.mark.soak
+@torch.no_grad()
+def test_frames_of_the_original(monkeypatch):
+    """All pixels, against the original's own numbers."""
+    numbers, network, (z, motion, t) = original(monkeypatch)
+    network.float()
+    network.compute_dtype = torch.bfloat16
+    grid = SpaceTimeGrid(t.double().view(len(z), -1))
+    with emulated(seed=5) as controls:
+        found = network.write(network.map(z.float()), motion.float()).render(grid)
+        assert "coord_linear" not in launched(controls)
+    picture = found.permute(0, 1, 4, 2, 3).flatten(0, 1)
+    assert spatial_error(numbers, "f64/b128/img", picture) < BOUND[torch.bfloat16]
 
 
 @pytest.mark.soak
