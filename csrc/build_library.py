@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = (
     "csrc/bias_act.cu",
     "csrc/bias_act_backward.cu",
+    "csrc/coord_chain.cu",
     "csrc/coord_linear.cu",
     "csrc/coord_linear_backward.cu",
     "csrc/coord_linear_hopper.cu",
@@ -46,6 +47,7 @@ KERNELS = (
 )
 BINDINGS = (
     "csrc/binding/bias_act.cpp",
+    "csrc/binding/coord_chain.cpp",
     "csrc/binding/coord_linear.cpp",
     "csrc/binding/factorized_modulation.cpp",
     "csrc/binding/fir_resample.cpp",

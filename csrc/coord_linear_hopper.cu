@@ -162,7 +162,7 @@ cudaError_t launch(const CoordLinearArguments& a, cudaStream_t stream) {
   if (error != cudaSuccess) {
     return error;
   }
-  return DIGAN_LAUNCH_HOPPER((coord_linear_hopper_kernel<T>), resident_blocks(layer.tiles.count()),
+  return DIGAN_LAUNCH_LARGE((coord_linear_hopper_kernel<T>), resident_blocks(layer.tiles.count()),
                              kRoleThreads, kCoordBytes, stream, layer);
 }
 

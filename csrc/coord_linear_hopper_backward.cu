@@ -400,7 +400,7 @@ cudaError_t launch(const CoordLinearBackwardArguments& a, cudaStream_t stream) {
       return error;
     }
   }
-  return DIGAN_LAUNCH_HOPPER((coord_linear_dphase_hopper_kernel<T>),
+  return DIGAN_LAUNCH_LARGE((coord_linear_dphase_hopper_kernel<T>),
                              resident_blocks(layer.tiles.count()), kRoleThreads, kAngleBytes,
                              stream, layer);
 }

@@ -97,7 +97,7 @@ cudaError_t launch(const ModulatedLinearArguments& a, cudaStream_t stream) {
       static_cast<int>(a.outputs),
       a.outputs % kPiece == 0 && lies_in_chunks(a.number, a.outputs, a.out, a.pre_activation),
       a.pointwise};
-  return DIGAN_LAUNCH_HOPPER((modulated_linear_hopper_kernel<T>), resident_blocks(tiles.count()),
+  return DIGAN_LAUNCH_LARGE((modulated_linear_hopper_kernel<T>), resident_blocks(tiles.count()),
                              kRoleThreads, kLayerBytes, stream, x, weight, output, tiles,
                              static_cast<int>(a.rows), static_cast<int>(a.inputs));
 }

@@ -245,7 +245,7 @@ cudaError_t launch_dx(const ModulatedLinearBackwardArguments& a, cudaStream_t st
     }
   }
   const Tiles tiles(a.rows, a.inputs, a.videos);
-  return DIGAN_LAUNCH_HOPPER((modulated_linear_dx_hopper_kernel<T>), resident_blocks(tiles.count()),
+  return DIGAN_LAUNCH_LARGE((modulated_linear_dx_hopper_kernel<T>), resident_blocks(tiles.count()),
                              kRoleThreads, kGradientBytes, stream, grad, out, weight,
                              gradient_of<T>(a, tiles, a.dx, nullptr), a.out != nullptr,
                              static_cast<T*>(a.dx));
@@ -265,7 +265,7 @@ cudaError_t launch_dweight(const ModulatedLinearBackwardArguments& a,
     }
   }
   const Tiles tiles(a.outputs, a.inputs, a.videos * parts.count);
-  return DIGAN_LAUNCH_HOPPER((modulated_linear_dweight_hopper_kernel<T>),
+  return DIGAN_LAUNCH_LARGE((modulated_linear_dweight_hopper_kernel<T>),
                              resident_blocks(tiles.count()), kRoleThreads, kGradientBytes, stream,
                              grad, out, x, gradient_of<T>(a, tiles, a.dweight, a.weight_parts),
                              a.out != nullptr, row_sums_to<T>(a, parts));

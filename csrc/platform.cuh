@@ -9,9 +9,10 @@
 //   Shared<T>              a function's pointer to shared memory, as which both are given
 //   view_as<U>             the same shared memory as numbers of another type
 //   load16, store16        16-byte accesses; they trap where the address is not a multiple of 16
+//   load_pair              two neighbouring numbers of 16 bits as one of 32, at a multiple of 4 bytes
 //   DIGAN_LAUNCH           <<<>>>, with the launch's error as its value
 //   DIGAN_LAUNCH_SHARED    the same with so many bytes of shared memory for DIGAN_SHARED_DYNAMIC
-//   DIGAN_LAUNCH_HOPPER    the same on sm_90 alone, where a block may have more of it
+//   DIGAN_LAUNCH_LARGE     the same on cards where a block may have more of it than 99 KB
 //
 // Inline PTX is in ptx.cuh and gemm/hopper/ only. Numbers are converted by numbers.cuh only.
 
@@ -54,6 +55,12 @@ __device__ __forceinline__ void store16(T* to, const Vec16<T>& value) {
   *reinterpret_cast<Vec16<T>*>(to) = value;
 }
 
+template <class T>
+__device__ __forceinline__ uint32_t load_pair(const T* from) {
+  static_assert(sizeof(T) == 2, "numbers of 16 bits");
+  return *reinterpret_cast<const uint32_t*>(from);
+}
+
 template <class U, class T>
 __device__ __forceinline__ U* view_as(T* pointer) {
   return reinterpret_cast<U*>(pointer);
@@ -91,7 +98,7 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
        ? cudaGetLastError()                                                                       \
        : ((DIGAN_UNWRAP kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__),      \
           cudaGetLastError()))
-#define DIGAN_LAUNCH_HOPPER DIGAN_LAUNCH_SHARED
+#define DIGAN_LAUNCH_LARGE DIGAN_LAUNCH_SHARED
 // clang-format on
 
 #endif  // DIGAN_EMULATED

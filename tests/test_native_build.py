@@ -22,6 +22,7 @@ from tests.requirements import require
 OPS = (
     "bias_act",
     "bias_act_backward",
+    "coord_chain",
     "coord_linear",
     "coord_linear_backward",
     "factorized_modulation",

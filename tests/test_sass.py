@@ -77,6 +77,7 @@ PACKS = {
     "bias_act_kernel": BOTH,
     "bias_act_planes_kernel": BOTH,
     "bias_act_rows_kernel": BOTH,
+    "coord_chain_kernel": {"STG.128"},
     "factorized_modulation_kernel": BOTH,
     "factorized_modulation_backward_right_kernel": BOTH,
     "factorized_modulation_backward_rows_kernel": BOTH,
@@ -180,7 +181,7 @@ class TestLibrary:
         }
 
     def test_tensor_cores_are_kept_busy(self, kernels):
-        on_them = [kernel for kernel in kernels if "TensorCores<" in kernel.name]
+        on_them = [k for k in kernels if re.search("TensorCores<|coord_chain_kernel<", k.name)]
         assert [
             (kernel.name, kernel.card, said)
             for kernel in on_them

@@ -140,13 +140,13 @@ __global__ void store_kernel(const __grid_constant__ Box first,
 
 template <Fault kFault>
 cudaError_t run_load(const Box& box, uint32_t* out, int pitch) {
-  return DIGAN_LAUNCH_HOPPER((load_kernel<kFault>), 1, kThreads, 8 * pitch + 64, nullptr, box, out,
+  return DIGAN_LAUNCH_LARGE((load_kernel<kFault>), 1, kThreads, 8 * pitch + 64, nullptr, box, out,
                              pitch);
 }
 
 template <Fault kFault>
 cudaError_t run_store(const Box& first, const Box& second, const uint32_t* in, int pitch) {
-  return DIGAN_LAUNCH_HOPPER((store_kernel<kFault>), 1, kThreads, 8 * pitch, nullptr, first, second,
+  return DIGAN_LAUNCH_LARGE((store_kernel<kFault>), 1, kThreads, 8 * pitch, nullptr, first, second,
                              in, pitch);
 }
 

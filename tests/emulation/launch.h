@@ -54,7 +54,7 @@ cudaError_t launch(const char* name,
 void allow_hopper_shared(bool allow);
 
 template <class... Arguments>
-cudaError_t launch_hopper(Arguments&&... arguments) {
+cudaError_t launch_large(Arguments&&... arguments) {
   const LaunchLock lock;
   allow_hopper_shared(true);
   const cudaError_t error = launch(std::forward<Arguments>(arguments)...);

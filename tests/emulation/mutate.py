@@ -30,6 +30,8 @@ from pathlib import Path
 
 import torch
 
+from tests.chain_cases import CASES as CHAIN_CASES
+from tests.chain_cases import ChainCase, check_chain
 from tests.emulation import build
 from tests.emulation.extra_cases import HOPPER, LARGE, cases_for_mutants
 from tests.emulation.linear_kinds import BF16, F16, F32, F64, KINDS, TF32_ERROR, TF32_WIDTH, Kind
@@ -155,6 +157,7 @@ def ops_of(file: str) -> list[str]:
     """The ops to try for a fault in a file, the likeliest first."""
     every = ["bias_act", "fir_resample", "factorized_modulation", "modulated_linear"]
     every += ["coord_linear", "fourier_features_at", "fourier_features", "frames_to_uint8"]
+    every += ["coord_chain"]
     stem = Path(file).stem
     own = [op for op in every if stem == op or stem.startswith(f"{op}_")]
     if own and file.endswith(".cu"):
@@ -171,7 +174,7 @@ class Trial:
     """One case of an op, forward and backward, in one arithmetic."""
 
     op: str
-    case: Case
+    case: Case | ChainCase
     kind: Kind
     hopper: bool = False  # on the path for cards of 9.0
 
@@ -192,6 +195,9 @@ class Trial:
             checks.check_exact(ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED)
             return
         tolerance = TF32_ERROR if self.kind.tf32 else None
+        if isinstance(self.case, ChainCase):
+            check_chain(self.case, self.kind.dtype)
+            return
         with self.kind.allowed():
             checks.check_gradients(
                 ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED, tolerance
@@ -202,6 +208,9 @@ def trials_of(ops: Iterable[str]) -> list[Trial]:
     """Cases of large tiles only where there are such tiles, in tensor cores' arithmetics."""
     found = []
     for name in ops:
+        if name == "coord_chain":
+            found += [Trial(name, case, kind) for kind in (BF16, F16) for case in CHAIN_CASES]
+            continue
         for kind in KINDS if name in LARGE else (F32, F64, BF16, F16):
             # A tolerance of tf32 is as wide as one of 16 bits.
             dtype = torch.bfloat16 if kind.tf32 else kind.dtype
