@@ -163,7 +163,7 @@ cudaError_t launch(const CoordLinearArguments& a, cudaStream_t stream) {
     return error;
   }
   return DIGAN_LAUNCH_LARGE((coord_linear_hopper_kernel<T>), resident_blocks(layer.tiles.count()),
-                             kRoleThreads, kCoordBytes, stream, layer);
+                            kRoleThreads, kCoordBytes, stream, layer);
 }
 
 }  // namespace

@@ -401,8 +401,8 @@ cudaError_t launch(const CoordLinearBackwardArguments& a, cudaStream_t stream) {
     }
   }
   return DIGAN_LAUNCH_LARGE((coord_linear_dphase_hopper_kernel<T>),
-                             resident_blocks(layer.tiles.count()), kRoleThreads, kAngleBytes,
-                             stream, layer);
+                            resident_blocks(layer.tiles.count()), kRoleThreads, kAngleBytes, stream,
+                            layer);
 }
 
 }  // namespace

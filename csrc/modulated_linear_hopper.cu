@@ -98,8 +98,8 @@ cudaError_t launch(const ModulatedLinearArguments& a, cudaStream_t stream) {
       a.outputs % kPiece == 0 && lies_in_chunks(a.number, a.outputs, a.out, a.pre_activation),
       a.pointwise};
   return DIGAN_LAUNCH_LARGE((modulated_linear_hopper_kernel<T>), resident_blocks(tiles.count()),
-                             kRoleThreads, kLayerBytes, stream, x, weight, output, tiles,
-                             static_cast<int>(a.rows), static_cast<int>(a.inputs));
+                            kRoleThreads, kLayerBytes, stream, x, weight, output, tiles,
+                            static_cast<int>(a.rows), static_cast<int>(a.inputs));
 }
 
 }  // namespace

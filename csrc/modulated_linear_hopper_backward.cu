@@ -246,9 +246,9 @@ cudaError_t launch_dx(const ModulatedLinearBackwardArguments& a, cudaStream_t st
   }
   const Tiles tiles(a.rows, a.inputs, a.videos);
   return DIGAN_LAUNCH_LARGE((modulated_linear_dx_hopper_kernel<T>), resident_blocks(tiles.count()),
-                             kRoleThreads, kGradientBytes, stream, grad, out, weight,
-                             gradient_of<T>(a, tiles, a.dx, nullptr), a.out != nullptr,
-                             static_cast<T*>(a.dx));
+                            kRoleThreads, kGradientBytes, stream, grad, out, weight,
+                            gradient_of<T>(a, tiles, a.dx, nullptr), a.out != nullptr,
+                            static_cast<T*>(a.dx));
 }
 
 template <class T>
@@ -266,9 +266,9 @@ cudaError_t launch_dweight(const ModulatedLinearBackwardArguments& a,
   }
   const Tiles tiles(a.outputs, a.inputs, a.videos * parts.count);
   return DIGAN_LAUNCH_LARGE((modulated_linear_dweight_hopper_kernel<T>),
-                             resident_blocks(tiles.count()), kRoleThreads, kGradientBytes, stream,
-                             grad, out, x, gradient_of<T>(a, tiles, a.dweight, a.weight_parts),
-                             a.out != nullptr, row_sums_to<T>(a, parts));
+                            resident_blocks(tiles.count()), kRoleThreads, kGradientBytes, stream,
+                            grad, out, x, gradient_of<T>(a, tiles, a.dweight, a.weight_parts),
+                            a.out != nullptr, row_sums_to<T>(a, parts));
 }
 
 }  // namespace

@@ -9,10 +9,10 @@
 //   Shared<T>              a function's pointer to shared memory, as which both are given
 //   view_as<U>             the same shared memory as numbers of another type
 //   load16, store16        16-byte accesses; they trap where the address is not a multiple of 16
-//   load_pair              two neighbouring numbers of 16 bits as one of 32, at a multiple of 4 bytes
-//   DIGAN_LAUNCH           <<<>>>, with the launch's error as its value
-//   DIGAN_LAUNCH_SHARED    the same with so many bytes of shared memory for DIGAN_SHARED_DYNAMIC
-//   DIGAN_LAUNCH_LARGE     the same on cards where a block may have more of it than 99 KB
+//   load_pair              two neighbouring numbers of 16 bits as one of 32, at a multiple of 4
+//   bytes DIGAN_LAUNCH           <<<>>>, with the launch's error as its value DIGAN_LAUNCH_SHARED
+//   the same with so many bytes of shared memory for DIGAN_SHARED_DYNAMIC DIGAN_LAUNCH_LARGE the
+//   same on cards where a block may have more of it than 99 KB
 //
 // Inline PTX is in ptx.cuh and gemm/hopper/ only. Numbers are converted by numbers.cuh only.
 
