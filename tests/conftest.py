@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and hypothesis.is_hypothesis_test(item.function):
+        if not isinstance(item, pytest.Function):
+            continue
+        if hypothesis.is_hypothesis_test(item.function) or "soak" in item.fixturenames:
             item.add_marker(pytest.mark.soak)
 
 

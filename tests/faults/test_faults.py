@@ -11,8 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 from tests.faults.faults import FAULTS
 
@@ -32,17 +30,10 @@ def trials(tmp_path: Path, each: int, seed: int, timeout: float) -> list[dict[st
     return found
 
 
-def test_every_run_goes_on(tmp_path):
-    complaints = [f"{t['fault']}: {t['complaint']}" for t in trials(tmp_path, 1, os.getpid(), 600)
-                  if t["complaint"]]  # fmt: skip
-    assert complaints == []
-
-
-@pytest.mark.soak
-def test_hundreds_of_accidents(tmp_path):
-    found = trials(tmp_path, 30, 7, 7200)
+def test_every_run_goes_on(tmp_path, soak):
+    each = 30 if soak else 1
+    found = trials(tmp_path, each, 7 if soak else os.getpid(), 600 * each)
     complaints = [f"{t['fault']} {t['number']}: {t['complaint']}" for t in found if t["complaint"]]
     assert complaints == []
-    # Points are random, so most faults must have cost work somewhere, or they struck nothing.
-    costly = {t["fault"] for t in found if t["reached"] > t["kept"]}
-    assert len(costly) >= 5
+    if soak:  # points are random, so most faults cost work somewhere, or they struck nothing
+        assert len({t["fault"] for t in found if t["reached"] > t["kept"]}) >= 5
