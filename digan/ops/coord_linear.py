@@ -17,7 +17,7 @@ from digan.ops._activation import (
     check_activation,
     slope_from_output,
 )
-from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
+from digan.ops._check import check_flag, check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._coord_linear_tiles import coord_linear_gradients_tiled, coord_linear_tiled
 from digan.ops._rotation import cells, rotate, unrotate
 from digan.ops._tf32 import matmul, operand
@@ -69,7 +69,9 @@ def coord_linear(
     """
     dims: dict[str, int] = {}
     check_floating(freq=freq, phase=phase, y=y, x=x, weight=weight, bias=bias, skip=skip)
-    alpha = check_activation(activation, alpha, clamp)
+    alpha, gain, clamp = check_activation(activation, alpha, gain, clamp)
+    if tf32 is not None:
+        check_flag("tf32", tf32)
     check_shape(dims, "freq", freq, ("B", "F", 2))
     check_shape(dims, "phase", phase, ("B", "T", "F"))
     check_shape(dims, "y", y, ("H",))
