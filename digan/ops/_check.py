@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -39,14 +40,14 @@ def check_number(name: str, value: Any) -> float:
 
     Raises TypeError for what is no number, ValueError for others.
     """
-    number = value
+    number = value if type(value) is float else math.nan
     if type(value) is not float:
         if isinstance(value, str) or not hasattr(type(value), "__float__"):
             raise TypeError(f"{name} must be a number, got {described(value)}")
         try:
             number = float(value)
         except OverflowError:
-            number = float("inf")
+            number = math.inf
         except (TypeError, ValueError, RuntimeError):  # a tensor of several numbers, or of none
             raise TypeError(f"{name} must be a number, got {described(value)}") from None
     if not abs(number) <= _LARGEST:

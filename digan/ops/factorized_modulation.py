@@ -106,7 +106,8 @@ def _gradients(
         norm = torch.linalg.vector_norm(u, dim=2, keepdim=True)
         safe = torch.where(norm == 0, 1.0, norm)
         m = norm + EPSILON
-        du = grad / m - u * ((grad * u).sum(2, keepdim=True) / (safe * m * m))
+        unit = u / m  # divided first: n * m^2 of large rows is beyond float32
+        du = grad / m - unit * ((grad * unit).sum(2, keepdim=True) / safe)
     dm = du * weight * scale
     return (
         (du * factor).sum(0),

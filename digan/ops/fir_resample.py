@@ -21,7 +21,6 @@ from digan.ops._check import (
 )
 from digan.ops._tiles import on_cpu
 
-
 _MOST_FACTOR = 1 << 20  # as in csrc/fir_resample.h
 _MOST_PADDING = 1 << 30
 
@@ -94,8 +93,8 @@ def fir_resample(
     Args:
         x: float64, float32, bfloat16 or float16, any strides; channels-last stays so.
         filter: taps, applied as a true convolution; 1-D filters act on both axes. They must be
-            finite in x's dtype. That is checked where it costs nothing, on filters in CPU memory; a filter on
-            a GPU is taken as it is, since looking at it would wait for the GPU.
+            finite, in x's dtype too. That is checked where it costs nothing, on filters in CPU
+            memory; a filter on a GPU is taken as it is, since looking at it would wait for it.
         up, down: factors, one or two [x, y].
         padding: zeros on every side, one, two [x, y] or four [x0, x1, y0, y1] numbers.
         gain: factor of the filter as a whole.

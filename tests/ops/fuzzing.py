@@ -87,9 +87,7 @@ class Call:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return (
-        tensor.device.type == "cpu" and tensor.dtype in DTYPES and tensor.layout == torch.strided
-    )
+    return tensor.device.type == "cpu" and tensor.dtype in DTYPES and tensor.layout == torch.strided
 
 
 def _change_dtype(call: Call, rng: random.Random) -> None:
@@ -387,10 +385,16 @@ def _numbers_differ(call: Call, ours: Outcome, formula: Outcome, exact: Outcome)
     wrong = _shapes_differ(ours, formula)
     if wrong:
         return wrong
+    truth_out = exact.out
+    assert truth_out is not None
     kinds = {t.dtype for t in [*call.tensors().values(), ours.out] if t is not None}
     kinds |= {torch.float32} if call.options.get("tf32") else set()
     widest = max(kinds, key=lambda dtype: _LIMITS.get(dtype, 0))
-    large = any(bool((t.to(call.dtype).abs() > 1e6).any()) for t in call.tensors().values())
+    seen = [t.to(call.dtype).double() for t in call.tensors().values()]
+    large = any(bool((t.abs() > 1e6).any()) for t in seen)
+    steep = any(abs(call.options.get(n) or 0) > 1e4 for n in ("alpha", "gain"))
+    # Sums of a gradient may cancel; what is summed is as large as the cotangent.
+    floor = math.sqrt(truth_out.numel())
     limit = 2e-2 if call.options.get("tf32") else _LIMITS[widest]
     for name in ("out", *ours.gradients):
         found = ours.out if name == "out" else ours.gradients[name]
@@ -402,11 +406,19 @@ def _numbers_differ(call: Call, ours: Outcome, formula: Outcome, exact: Outcome)
         if not call.tame:
             if large and call.op.name in ANGLES:
                 continue  # an angle that float64 does not tell from others
+            if steep and widest in LOW and (name != "out" or call.op.name == "fir_resample"):
+                continue  # beyond float16 in one order of the factors, and not in another
+            if large and call.op.name == "fir_resample":
+                continue  # one pass multiplies the taps of both axes first, two passes do not
             wrong = _wild_distance(found, same, truth, not large and name == "out")
         elif widest in LOW and (name != "out" or call.options.get("activation") == "sine"):
             wrong = "" if bool(found.isfinite().all()) else "not finite"
         else:
-            wrong = _distance(found, truth, limit, 0.0 if name == "out" else 1.0)
+            wrong = (
+                _distance(found, truth, limit, 1e-2 * floor if widest in LOW else 0.0)
+                if name == "out"
+                else _distance(found, truth, 10 * limit, floor)
+            )
         if wrong:
             return f"{name}: {wrong}"
     return ""
