@@ -25,8 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = (
     "csrc/bias_act.cu",
     "csrc/bias_act_backward.cu",
+    "csrc/coord_chain.cu",
     "csrc/coord_linear.cu",
     "csrc/coord_linear_backward.cu",
+    "csrc/coord_linear_hopper.cu",
+    "csrc/coord_linear_hopper_backward.cu",
     "csrc/factorized_modulation.cu",
     "csrc/factorized_modulation_backward.cu",
     "csrc/fir_resample.cu",
@@ -37,11 +40,14 @@ KERNELS = (
     "csrc/frames_to_uint8.cu",
     "csrc/modulated_linear.cu",
     "csrc/modulated_linear_backward.cu",
+    "csrc/modulated_linear_hopper.cu",
+    "csrc/modulated_linear_hopper_backward.cu",
     "csrc/modulated_linear_narrow.cu",
     "csrc/modulated_linear_narrow_backward.cu",
 )
 BINDINGS = (
     "csrc/binding/bias_act.cpp",
+    "csrc/binding/coord_chain.cpp",
     "csrc/binding/coord_linear.cpp",
     "csrc/binding/factorized_modulation.cpp",
     "csrc/binding/fir_resample.cpp",
@@ -52,6 +58,7 @@ BINDINGS = (
     "csrc/binding/modulated_linear.cpp",
     "csrc/binding/stream.cpp",
 )
+HOPPER = "sm_90a"  # which sources with `_hopper` in their names are compiled for alone
 TORCH_TARGET_VERSION = "0x020a000000000000ULL"  # 2.10, the oldest PyTorch that loads it
 CURE = "mend that, or set DIGAN_BUILD_CUDA=0 to install as pure Python"
 
@@ -181,7 +188,7 @@ def _ninja_file(
         *("-Xcompiler=-fPIC,-fvisibility=hidden", f"-Xcompiler={','.join(warnings)}"),
         f"--threads={max(1, workers // len(kernels))}",
         *include,
-        *(_gencode(name) for name in architectures),
+        *(["-DDIGAN_SM_90A"] if HOPPER in architectures else []),
     ]
     cxx = [
         *(*shlex.split(tools.cxx), "-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", *warnings),
@@ -203,18 +210,26 @@ def _ninja_file(
         # libtorch_cpu needs libraries that lie beside it, or that only its wheel can find.
         *("-lpthread", "-Wl,--allow-shlib-undefined"),
     ]
+    # Without code for it the launchers are still there, in a library that never calls them.
+    hopper = [HOPPER] if HOPPER in architectures else architectures
+    compilers = {
+        "nvcc": [*nvcc, *map(_gencode, architectures)],
+        "nvcc_hopper": [*nvcc, *map(_gencode, hopper)],
+        "cxx": cxx,
+    }
     objects = {source: _object(source) for source in (*kernels, *bindings)}
     lines = [
         "ninja_required_version = 1.5",
-        f"rule nvcc\n  command = {_logged(_command(nvcc))}",
-        "  depfile = $out.d\n  deps = gcc\n  description = nvcc $in",
-        f"rule cxx\n  command = {_logged(_command(cxx))}",
-        "  depfile = $out.d\n  deps = gcc\n  description = c++ $in",
+        *(
+            f"rule {rule}\n  command = {_logged(_command(compiler))}\n"
+            f"  depfile = $out.d\n  deps = gcc\n  description = {rule} $in"
+            for rule, compiler in compilers.items()
+        ),
         f"rule link\n  command = {_command(link)} $in {_command(after)} -o $out",
         "  description = link $out",
     ]
     for source, made in objects.items():
-        rule = "nvcc" if source in kernels else "cxx"
+        rule = "cxx" if source in bindings else "nvcc_hopper" if "_hopper" in source else "nvcc"
         lines.append(f"build {_path(made)}: {rule} {_path(str(ROOT / source))}")
     lines.append(f"build _native.so: link {' '.join(map(_path, objects.values()))}")
     lines.append("default _native.so\n")

@@ -15,8 +15,10 @@
 
 #include "coord_linear.h"
 
+#include "coord_linear_hopper.h"
 #include "fourier_features_axes.h"
 #include "gemm/coord_extent.cuh"
+#include "gemm/grid_output.cuh"
 
 namespace digan {
 namespace gemm {
@@ -26,9 +28,7 @@ template <class T>
 struct CoordLayer {
   AxisTables<Wide<T>> tables;
   Global<const T> weight;
-  Global<const T> skip;
-  LayerOutput<T> output;
-  GridExtent grid;
+  GridOutput<T> to;
   bool whole_features;
 };
 
@@ -41,45 +41,27 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
   using T = typename Math::Number;
   using Rectangle = gemm::Rectangle<Shape::kM>;
   DIGAN_SHARED_DYNAMIC(T, shared);
-  const GridExtent& grid = layer.grid;
-  const PixelTile<Shape> tile(grid, (layer.output.columns + Shape::kN - 1) / Shape::kN);
+  const GridExtent& grid = layer.to.grid;
+  const int outputs = layer.to.output.columns;
+  const PixelTile<Shape> tile(grid, (outputs + Shape::kN - 1) / Shape::kN);
   const int features = 2 * layer.tables.frequencies;
 
   Sums<Math, Shape> sums = {};
   with_whole<Shape>(layer.whole_features, [&](auto whole) {
     constexpr bool kWhole = decltype(whole)::value;
     EmbeddingRows<T, Shape, kWhole> a(layer.tables, grid, tile);
-    WeightRows<T, Shape, kWhole> b(
-        {layer.weight + tile.frame / grid.frames * layer.output.columns * features}, features,
-        StraightRows{tile.n, layer.output.columns},
-        PairedColumns<kDepth<T>>{layer.tables.frequencies});
+    WeightRows<T, Shape, kWhole> b({layer.weight + tile.frame / grid.frames * outputs * features},
+                                   features, StraightRows{tile.n, outputs},
+                                   PairedColumns<kDepth<T>>{layer.tables.frequencies});
     main_loop<Math, Shape>(sums, a, b, shared, slices_of<T>(features));
   });
 
   __syncthreads();
-  const Epilogue<T> epilogue(layer.output.pointwise);
+  const Epilogue<T> epilogue(layer.to.output.pointwise);
   for_each_piece<Math, Shape>(
       sums, view_as<Wide<T>>(shared), [&](int m, int n, Wide<T>(&values)[kPiece]) {
-        const int h = tile.h + m / Rectangle::kWidth, w = tile.w + m % Rectangle::kWidth;
-        const int column = tile.n + n;
-        if (h >= grid.height || w >= grid.width || column >= layer.output.columns) {
-          return;
-        }
-        layer.output.add_bias(column, values);
-        if (layer.skip) {
-          const int half_width = grid.width / 2;
-          const int64_t cell =
-              tile.frame * (grid.height / 2) * half_width + (h / 2 * half_width + w / 2);
-          Wide<T> low[kPiece];
-          load_piece(layer.skip + (cell * layer.output.columns + column),
-                     at_most(layer.output.columns - column, kPiece), layer.output.whole, low);
-#pragma unroll
-          for (int i = 0; i < kPiece; ++i) {
-            values[i] += low[i];
-          }
-        }
-        layer.output.store(tile.frame * grid.pixels() + (h * grid.width + w), column, epilogue,
-                           values);
+        layer.to.store(tile.frame, tile.h + m / Rectangle::kWidth, tile.w + m % Rectangle::kWidth,
+                       tile.n + n, epilogue, values);
       });
 }
 
@@ -106,6 +88,12 @@ cudaError_t launch_coord_linear(const CoordLinearArguments& a, cudaStream_t stre
       lies_in_chunks(a.grid.number, a.outputs, a.out, a.pre_activation, a.skip);
   const bool large =
       has_large(a.grid.number, a.tf32) && whole_features && extent.is_large<LargeTile>(a.outputs);
+  if (large && extent.frequencies > 0 && hopper::serves(a.hopper, a.grid.number)) {
+    const cudaError_t launched = launch_coord_linear_hopper(a, stream);
+    if (launched != cudaErrorNotSupported) {
+      return launched;
+    }
+  }
   return with_math<LargeTile>(a.grid.number, a.tf32, large, [&](auto math, auto shape) {
     using Math = decltype(math);
     using Shape = decltype(shape);
@@ -121,9 +109,7 @@ cudaError_t launch_coord_linear(const CoordLinearArguments& a, cudaStream_t stre
                                 a.pointwise};
     const CoordLayer<T> layer{extent.tables<Wide<T>>(a.grid),
                               static_cast<const T*>(a.weight),
-                              static_cast<const T*>(a.skip),
-                              output,
-                              extent.grid,
+                              {output, static_cast<const T*>(a.skip), extent.grid},
                               whole_features};
     return DIGAN_LAUNCH_SHARED((coord_linear_kernel<Math, Shape>),
                                static_cast<unsigned>(extent.blocks<Shape>(a.outputs)),

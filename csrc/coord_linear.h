@@ -18,6 +18,7 @@ namespace digan {
 struct CoordLinearCall {
   FourierFeaturesGrid grid;
   bool tf32 = false;             // float32 products may round their operands to tf32
+  bool hopper = false;           // cards of 9.0 may take their own path, where it serves the call
   int64_t outputs = 0;           // O
   Pointwise pointwise;           // activation, gain and clamp
   const void* weight = nullptr;  // [B, O, 2F]

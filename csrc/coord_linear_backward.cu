@@ -15,6 +15,7 @@
 // dweight or its parts, dskip once, and the parts of phase_sums.cuh.
 
 #include "angle_sums.cuh"
+#include "coord_linear_hopper.h"
 #include "fourier_features_axes.h"
 #include "gemm/coord_extent.cuh"
 #include "gemm/phase_sums.cuh"
@@ -339,7 +340,11 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
                                    ? extent.frames() * Rectangle<Shape::kM>::count(extent.grid) *
                                          feature_tiles<Shape>(static_cast<int>(extent.frequencies))
                                    : 0;
-        if (blocks > 0) {
+        cudaError_t launched = cudaErrorNotSupported;
+        if (blocks > 0 && plan.large_dphase && hopper::serves(a.hopper, a.grid.number)) {
+          launched = launch_coord_linear_dphase_hopper(a, stream);
+        }
+        if (blocks > 0 && launched == cudaErrorNotSupported) {
           constexpr int kBytes =
               shared_bytes<Math, Shape, PixelGradient<T, Shape, true, true, true>,
                            FeatureColumns<T, Shape, true>>(PhaseStaging<Math, Shape>::kBytes);
@@ -348,12 +353,12 @@ cudaError_t launch_coord_linear_backward(const CoordLinearBackwardArguments& a,
                                 static_cast<W*>(a.phase_parts),  static_cast<W*>(a.freq_x_parts),
                                 static_cast<W*>(a.freq_y_parts), static_cast<W*>(a.y_parts),
                                 static_cast<W*>(a.x_parts)};
-          const cudaError_t launched = DIGAN_LAUNCH_SHARED(
-              (coord_linear_dphase_kernel<Math, Shape>), static_cast<unsigned>(blocks),
-              Shape::kThreads, kBytes, stream, layer_of(T()), to, static_cast<T*>(a.dskip));
-          if (launched != cudaSuccess) {
-            return launched;
-          }
+          launched = DIGAN_LAUNCH_SHARED((coord_linear_dphase_kernel<Math, Shape>),
+                                         static_cast<unsigned>(blocks), Shape::kThreads, kBytes,
+                                         stream, layer_of(T()), to, static_cast<T*>(a.dskip));
+        }
+        if (blocks > 0 && launched != cudaSuccess) {
+          return launched;
         }
         const AngleParts parts = blocks > 0 ? angle_parts<Shape>(extent) : AngleParts();
         return sum_angle_parts<W>(a, a.grid, parts, stream);

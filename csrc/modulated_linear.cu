@@ -11,6 +11,7 @@
 
 #include "gemm/operands.cuh"
 #include "gemm/problem.cuh"
+#include "modulated_linear_hopper.h"
 
 namespace digan {
 namespace gemm {
@@ -74,6 +75,9 @@ cudaError_t launch_modulated_linear(const ModulatedLinearArguments& a, cudaStrea
       a.outputs % kPiece == 0 && lies_in_chunks(a.number, a.outputs, a.out, a.pre_activation);
   const bool large = has_large(a.number, a.tf32) && whole_inputs && is_large<LargeTile>(extent) &&
                      fills_card(extent.blocks<LargeTile>());
+  if (large && a.inputs > 0 && hopper::serves(a.hopper, a.number)) {
+    return launch_modulated_linear_hopper(a, stream);
+  }
   return with_math<LargeTile>(a.number, a.tf32, large, [&](auto math, auto shape) {
     using Math = decltype(math);
     using Shape = decltype(shape);

@@ -16,6 +16,7 @@ namespace digan {
 struct ModulatedLinearCall {
   Number number = Number::kF32;
   bool tf32 = false;             // float32 products may round their operands to tf32
+  bool hopper = false;           // cards of 9.0 may take their own path, where it serves the call
   int64_t videos = 0;            // B
   int64_t rows = 0;              // P
   int64_t inputs = 0;            // I

@@ -20,6 +20,7 @@
 #include "gemm/problem.cuh"
 #include "gemm/row_sums.cuh"
 #include "modulated_linear.h"
+#include "modulated_linear_hopper.h"
 
 namespace digan {
 namespace gemm {
@@ -150,6 +151,7 @@ __global__ void __launch_bounds__(Shape::kThreads, kResident<Math, Shape>)
 
 struct Plan {
   bool large_dx, large_dweight;
+  bool hopper_dx, hopper_dweight;  // of these, on cards of 9.0
   RowParts parts;
   bool whole_dx, whole_dweight;
 };
@@ -170,9 +172,13 @@ Plan plan_of(const ModulatedLinearBackwardArguments& a) {
   plan.large_dx = has && plan.whole_dx && is_large<LargeTile>(dx_extent(a)) &&
                   fills_card(dx_extent(a).blocks<LargeTile>());
   plan.large_dweight = has && plan.whole_dweight && is_large<LargeTile>(dweight_extent(a));
+  const bool serves = hopper::serves(a.hopper, a.number);
+  plan.hopper_dx = serves && plan.large_dx && a.outputs > 0;
+  plan.hopper_dweight = serves && plan.large_dweight && a.rows > 0;
   const int64_t blocks = plan.large_dweight ? dweight_extent(a).blocks<LargeTile>()
                                             : dweight_extent(a).blocks<SmallTile>();
-  plan.parts = row_parts(blocks, ceil_div(a.rows, depth_of(a.number)));
+  const int depth = plan.hopper_dweight ? kHopperDepth : depth_of(a.number);
+  plan.parts = row_parts(blocks, ceil_div(a.rows, depth));
   return plan;
 }
 
@@ -210,23 +216,26 @@ cudaError_t launch_modulated_linear_backward(const ModulatedLinearBackwardArgume
         a.pointwise};
   };
 
-  const cudaError_t error =
-      with_math<LargeTile>(a.number, a.tf32, plan.large_dx, [&](auto math, auto shape) {
-        using Math = decltype(math);
-        using Shape = decltype(shape);
-        using T = typename Math::Number;
-        const int64_t blocks = dx_extent(a).blocks<Shape>();
-        if (blocks == 0) {
-          return cudaSuccess;
-        }
-        constexpr int kBytes =
-            shared_bytes<Math, Shape, GradientRows<T, Shape, true, true>,
-                         WeightColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
-        return DIGAN_LAUNCH_SHARED((modulated_linear_dx_kernel<Math, Shape>),
-                                   static_cast<unsigned>(blocks), Shape::kThreads, kBytes, stream,
-                                   layer_of(T(), plan.whole_dx, a.dx, nullptr),
-                                   static_cast<T*>(a.dx));
-      });
+  cudaError_t error = cudaSuccess;
+  if (plan.hopper_dx) {
+    error = launch_modulated_linear_dx_hopper(a, stream);
+  } else {
+    error = with_math<LargeTile>(a.number, a.tf32, plan.large_dx, [&](auto math, auto shape) {
+      using Math = decltype(math);
+      using Shape = decltype(shape);
+      using T = typename Math::Number;
+      const int64_t blocks = dx_extent(a).blocks<Shape>();
+      if (blocks == 0) {
+        return cudaSuccess;
+      }
+      constexpr int kBytes =
+          shared_bytes<Math, Shape, GradientRows<T, Shape, true, true>,
+                       WeightColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);
+      return DIGAN_LAUNCH_SHARED(
+          (modulated_linear_dx_kernel<Math, Shape>), static_cast<unsigned>(blocks), Shape::kThreads,
+          kBytes, stream, layer_of(T(), plan.whole_dx, a.dx, nullptr), static_cast<T*>(a.dx));
+    });
+  }
   if (error != cudaSuccess) {
     return error;
   }
@@ -235,7 +244,13 @@ cudaError_t launch_modulated_linear_backward(const ModulatedLinearBackwardArgume
     using Shape = decltype(shape);
     using T = typename Math::Number;
     const int64_t blocks = a.rows > 0 ? dweight_extent(a).blocks<Shape>() * plan.parts.count : 0;
-    if (blocks > 0) {
+    if (plan.hopper_dweight) {
+      const cudaError_t launched =
+          launch_modulated_linear_dweight_hopper(a, plan.parts.count, plan.parts.slices, stream);
+      if (launched != cudaSuccess) {
+        return launched;
+      }
+    } else if (blocks > 0) {
       constexpr int kBytes =
           shared_bytes<Math, Shape, GradientColumns<T, Shape, true, true, true>,
                        InputColumns<T, Shape, true>>(Staging<Math, Shape>::kBytes);

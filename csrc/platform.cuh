@@ -9,10 +9,12 @@
 //   Shared<T>              a function's pointer to shared memory, as which both are given
 //   view_as<U>             the same shared memory as numbers of another type
 //   load16, store16        16-byte accesses; they trap where the address is not a multiple of 16
-//   DIGAN_LAUNCH           <<<>>>, with the launch's error as its value
-//   DIGAN_LAUNCH_SHARED    the same with so many bytes of shared memory for DIGAN_SHARED_DYNAMIC
+//   load_pair              two neighbouring numbers of 16 bits as one of 32, at a multiple of 4
+//   bytes DIGAN_LAUNCH           <<<>>>, with the launch's error as its value DIGAN_LAUNCH_SHARED
+//   the same with so many bytes of shared memory for DIGAN_SHARED_DYNAMIC DIGAN_LAUNCH_LARGE the
+//   same on cards where a block may have more of it than 99 KB
 //
-// Inline PTX is in ptx.cuh only. Numbers are converted by numbers.cuh only.
+// Inline PTX is in ptx.cuh and gemm/hopper/ only. Numbers are converted by numbers.cuh only.
 
 #pragma once
 
@@ -53,6 +55,12 @@ __device__ __forceinline__ void store16(T* to, const Vec16<T>& value) {
   *reinterpret_cast<Vec16<T>*>(to) = value;
 }
 
+template <class T>
+__device__ __forceinline__ uint32_t load_pair(const T* from) {
+  static_assert(sizeof(T) == 2, "numbers of 16 bits");
+  return *reinterpret_cast<const uint32_t*>(from);
+}
+
 template <class U, class T>
 __device__ __forceinline__ U* view_as(T* pointer) {
   return reinterpret_cast<U*>(pointer);
@@ -73,9 +81,10 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
 }  // namespace digan
 
 #define DIGAN_SHARED(T, name, count) __shared__ __align__(16) T name[count]
-// One name and type for all kernels, as the linker gives them one piece of memory.
-#define DIGAN_SHARED_DYNAMIC(T, name)                                    \
-  extern __shared__ __align__(128) unsigned char digan_dynamic_shared[]; \
+// One name and type for all kernels, as the linker gives them one piece of memory. It begins where
+// a swizzle over 128 bytes does.
+#define DIGAN_SHARED_DYNAMIC(T, name)                                     \
+  extern __shared__ __align__(1024) unsigned char digan_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(digan_dynamic_shared)
 
 // A kernel template is given in parentheses: DIGAN_LAUNCH((fill_kernel<float>), grid, ...).
@@ -89,6 +98,7 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
        ? cudaGetLastError()                                                                       \
        : ((DIGAN_UNWRAP kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__),      \
           cudaGetLastError()))
+#define DIGAN_LAUNCH_LARGE DIGAN_LAUNCH_SHARED
 // clang-format on
 
 #endif  // DIGAN_EMULATED

@@ -33,6 +33,14 @@ __device__ __forceinline__ uint32_t choose_x2(uint32_t ones, uint32_t above, uin
 
 namespace digan {
 
+// threadIdx.x, read here and now: what follows from it is computed where it is used, and takes no
+// registers in the loops around.
+__device__ __forceinline__ int thread_here() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 // The address that instructions on shared memory take.
 template <class T>
 __device__ __forceinline__ uint32_t shared_address(const T* pointer) {

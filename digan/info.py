@@ -64,6 +64,7 @@ def format_info(info: dict[str, Any]) -> str:
     else:
         rows.append(("toolkit", f"none: {toolkit['reason']}"))
     rows.append(("kernels", _kernels_line(info["kernels"])))
+    rows.append(("hopper path", info["kernels"]["hopper"]))
     rows += _op_rows(info["ops"])
     present = [name for name, there in info["video_encoders"].items() if there]
     absent = [name for name, there in info["video_encoders"].items() if not there]
@@ -186,6 +187,7 @@ def _kernels() -> dict[str, Any]:
         "architectures": built,
         "left_out": left_out(built) if built else [],
         "reason": digan.native.reason(),
+        "hopper": digan.native.hopper(),
     }
 
 

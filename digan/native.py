@@ -76,6 +76,18 @@ def architectures() -> tuple[str, ...]:
     return () if _state.library is None else _state.library.architectures
 
 
+def hopper() -> str:
+    """Whether cards of 9.0 take the kernels on TMA and `wgmma` made for them, in a few words.
+
+    The library reads DIGAN_HOPPER itself, once, at the first call that the path could serve.
+    """
+    if "sm_90a" not in architectures():
+        return "none (this library has no code for sm_90a)"
+    if os.environ.get("DIGAN_HOPPER") == "1":
+        return "on (DIGAN_HOPPER=1)"
+    return "off (DIGAN_HOPPER=1 turns it on)"
+
+
 def _load(file: Path) -> str:
     """Loads a file; returns why it cannot be used, or "" if it can."""
     if not file.is_file():

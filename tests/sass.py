@@ -80,7 +80,7 @@ class Instruction:
             return f"{name}.{self.bits}"
         if name in CONSTANTS:
             return "LDC"
-        if name.endswith("MMA") or name in (*PLAIN, "LDSM", "BAR", "NOP"):
+        if name.endswith("MMA") or name in (*PLAIN, "LDSM", "BAR", "NOP", "UTMALDG"):
             return name
         return "other"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 import digan
+from digan import native
 from digan.info import ENCODERS, collect_info, format_info
 
 
@@ -107,6 +109,20 @@ def test_report_of_another_machine(info):
     assert "sm_80, sm_90a" in report
     assert "(missing: libx264)" in report
     assert "not installed" in report
+
+
+def test_the_path_for_cards_of_9_0(monkeypatch):
+    monkeypatch.setattr(native, "architectures", lambda: ("sm_80", "sm_90a"))
+    monkeypatch.delenv("DIGAN_HOPPER", raising=False)
+    assert native.hopper() == "off (DIGAN_HOPPER=1 turns it on)"
+    monkeypatch.setenv("DIGAN_HOPPER", "0")
+    assert native.hopper().startswith("off")
+    monkeypatch.setenv("DIGAN_HOPPER", "1")
+    assert native.hopper() == "on (DIGAN_HOPPER=1)"
+    report = format_info(collect_info())
+    assert re.search(r"^hopper path +on \(DIGAN_HOPPER=1\)$", report, re.M)
+    monkeypatch.setattr(native, "architectures", lambda: ("sm_80",))
+    assert native.hopper() == "none (this library has no code for sm_90a)"
 
 
 def test_import_is_light():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests import sass
+from tests import sass, sass_hopper
 from tests.native_wheel import ROOT, Built, built_wheel
 from tests.requirements import require
 
@@ -77,6 +77,7 @@ PACKS = {
     "bias_act_kernel": BOTH,
     "bias_act_planes_kernel": BOTH,
     "bias_act_rows_kernel": BOTH,
+    "coord_chain_kernel": {"STG.128"},
     "factorized_modulation_kernel": BOTH,
     "factorized_modulation_backward_right_kernel": BOTH,
     "factorized_modulation_backward_rows_kernel": BOTH,
@@ -134,10 +135,17 @@ class TestLibrary:
     """Every kernel, as it is built now."""
 
     def test_all_cards_have_the_same_kernels(self, built, kernels):
-        names = [sorted(k.mangled for k in kernels if k.card == card) for card in built.cards]
+        every = [kernel for kernel in kernels if "_hopper_" not in kernel.name]
+        names = [sorted(k.mangled for k in every if k.card == card) for card in built.cards]
         assert len(names[0]) > 100
         assert all(other == names[0] for other in names)
-        assert len(kernels) == len(names[0]) * len(built.cards)
+        assert len(every) == len(names[0]) * len(built.cards)
+
+    def test_the_path_for_cards_of_9_0(self, kernels):
+        own = [kernel for kernel in kernels if "_hopper_" in kernel.name]
+        assert {(kernel.name, kernel.card) for kernel in own} == sass_hopper.expected()
+        said = {kernel.name: sass_hopper.complaints(kernel) for kernel in own}
+        assert {name: some for name, some in said.items() if some} == {}
 
     def test_local_memory_is_in_no_kernel_but_those_listed(self, kernels):
         found = {kernel.name for kernel in kernels if kernel.moves("LDL") + kernel.moves("STL")}
@@ -173,7 +181,7 @@ class TestLibrary:
         }
 
     def test_tensor_cores_are_kept_busy(self, kernels):
-        on_them = [kernel for kernel in kernels if "TensorCores<" in kernel.name]
+        on_them = [k for k in kernels if re.search("TensorCores<|coord_chain_kernel<", k.name)]
         assert [
             (kernel.name, kernel.card, said)
             for kernel in on_them

@@ -3,6 +3,7 @@
 #include "coord_linear.h"
 
 #include "binding/grid.h"
+#include "binding/hopper.h"
 #include "binding/ops.h"
 #include "binding/pre_activation.h"
 
@@ -43,6 +44,7 @@ struct Inputs {
   void give_to(Launch& launch, const Pointwise& pointwise, bool tf32, CoordLinearCall& call) const {
     call.grid = grid.given_to(launch);
     call.tf32 = tf32;
+    call.hopper = hopper_asked();
     call.outputs = outputs;
     call.pointwise = pointwise;
     call.weight = launch.in("weight", weight);

@@ -21,6 +21,7 @@ DIGAN_REGISTER(DIGAN_NAMESPACE, DIGAN_DISPATCH_KEY, m) {
   m.impl("modulated_linear_backward", TORCH_BOX(&digan::modulated_linear_backward));
   m.impl("coord_linear", TORCH_BOX(&digan::coord_linear));
   m.impl("coord_linear_backward", TORCH_BOX(&digan::coord_linear_backward));
+  m.impl("coord_chain", TORCH_BOX(&digan::coord_chain));
   m.impl("bias_act", TORCH_BOX(&digan::bias_act));
   m.impl("bias_act_backward", TORCH_BOX(&digan::bias_act_backward));
   m.impl("fir_resample", TORCH_BOX(&digan::fir_resample));

@@ -2,6 +2,7 @@
 
 #include "modulated_linear.h"
 
+#include "binding/hopper.h"
 #include "binding/ops.h"
 #include "binding/pre_activation.h"
 #include "modulated_linear_narrow.h"
@@ -66,6 +67,7 @@ std::tuple<Tensor, Tensor> run(const Inputs& inputs,
     ModulatedLinearArguments arguments;
     give(arguments, arguments.out, arguments.pre_activation);
     arguments.tf32 = tf32;
+    arguments.hopper = hopper_asked();
     launch.check(launch_modulated_linear(arguments, launch.stream()));
   }
   return {out, z};
@@ -135,6 +137,7 @@ std::tuple<Tensor, Tensor, Tensor> modulated_linear_backward(const Tensor& grad,
     give(arguments);
     arguments.out = launch.in("out", da.out);
     arguments.tf32 = tf32;
+    arguments.hopper = hopper_asked();
     const ModulatedLinearBackwardSizes sizes = modulated_linear_backward_sizes(arguments);
     const Tensor weight_parts = empty(x, {sizes.weight_parts}, wide_of(dtype));
     const Tensor bias_parts = empty(x, {sizes.bias_parts}, wide_of(dtype));

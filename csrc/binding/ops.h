@@ -95,6 +95,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> coord_linear_
     const std::optional<double>& clamp,
     bool tf32);  // -> freq, phase, y, x, weight, bias, skip
 
+std::tuple<Tensor, Tensor> coord_chain(const Tensor& freq,         // [B, F, 2]
+                                       const Tensor& phase,        // [B, T, F]
+                                       const Tensor& y,            // [H]
+                                       const Tensor& x,            // [W]
+                                       const Tensor& weight,       // [B, C, 2F]
+                                       const Tensor& hidden,       // [B, L, C, C]
+                                       const Tensor& bias,         // [L + 1, C]
+                                       const Tensor& rgb_weight,   // [B, R, 3, C]
+                                       const Tensor& rgb_bias,     // [R, 3]
+                                       const MaybeTensor& skip,    // [B, T, H/2, W/2, C]
+                                       const MaybeTensor& image,   // [B, T, h, w, 3]
+                                       const MaybeTensor& onward,  // [B, O, C]
+                                       const std::vector<int64_t>& rgb_layers,
+                                       double alpha,
+                                       const std::optional<double>& clamp);
+// -> [B, T, H, W, 3], [B, T, H, W, O]
+
 Tensor bias_act(const Tensor& x,
                 const MaybeTensor& bias,  // [C]
                 const std::string& activation,

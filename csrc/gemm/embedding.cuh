@@ -115,9 +115,11 @@ class EmbeddingRows {
   }
 
   __device__ __forceinline__ void copy(Shared<T> stage) const {
+    copy_table(view_as<W>(stage + Slice::kNumbers));
+  }
+  __device__ __forceinline__ void copy_table(Shared<W> table) const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread < Table::kRows * Table::kChunks) {
-      const auto table = view_as<W>(stage + Slice::kNumbers);
       copy_chunk<kWhole>(table + Table::offset(thread / Table::kChunks, thread % Table::kChunks),
                          next_, left_);
     }
@@ -128,13 +130,15 @@ class EmbeddingRows {
   }
 
   __device__ __forceinline__ void prepare(Shared<T> stage) const {
+    make_slice(stage, view_as<const W>(stage + Slice::kNumbers));
+  }
+  __device__ __forceinline__ void make_slice(Shared<T> slice, Shared<const W> table) const {
     const int m = static_cast<int>(threadIdx.x) % Shape::kM;
     const int chunk = static_cast<int>(threadIdx.x) / Shape::kM;
     Vec16<T> sine, cosine;
-    Table::make(view_as<const W>(stage + Slice::kNumbers), m / Rectangle::kWidth,
-                m % Rectangle::kWidth, chunk, sine, cosine);
-    store16(stage + Slice::offset(m, chunk), sine);
-    store16(stage + Slice::offset(m, Slice::kChunks / 2 + chunk), cosine);
+    Table::make(table, m / Rectangle::kWidth, m % Rectangle::kWidth, chunk, sine, cosine);
+    store16(slice + Slice::offset(m, chunk), sine);
+    store16(slice + Slice::offset(m, Slice::kChunks / 2 + chunk), cosine);
   }
 
   __device__ __forceinline__ void use(Shared<T>, int) const {}

@@ -51,15 +51,20 @@ class WarpProduct {
 
   // Of those `stage` numbers behind.
   __device__ __forceinline__ void add(Sums<Math, Shape>& sums, int stage) const {
+    add(sums, stage, stage);
+  }
+
+  // Of those so many numbers behind, of either operand.
+  __device__ __forceinline__ void add(Sums<Math, Shape>& sums, int behind_a, int behind_b) const {
     typename Math::A fragments_a[2][Shape::kGroupsM];
     typename Math::B fragments_b[2][Shape::kGroupsN];
-    a_.load(fragments_a[0], stage, 0);
-    b_.load(fragments_b[0], stage, 0);
+    a_.load(fragments_a[0], behind_a, 0);
+    b_.load(fragments_b[0], behind_b, 0);
 #pragma unroll
     for (int step = 0; step < Math::kSteps; ++step) {
       if (step + 1 < Math::kSteps) {
-        a_.load(fragments_a[(step + 1) % 2], stage, step + 1);
-        b_.load(fragments_b[(step + 1) % 2], stage, step + 1);
+        a_.load(fragments_a[(step + 1) % 2], behind_a, step + 1);
+        b_.load(fragments_b[(step + 1) % 2], behind_b, step + 1);
       }
 #pragma unroll
       for (int i = 0; i < Shape::kGroupsM; ++i) {

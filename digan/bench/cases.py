@@ -14,14 +14,25 @@ from digan.config import PRESETS, Preset, TrainConfig, resolve
 
 Subject = tuple[str, str]  # provider, precision
 
+# The module of every section: what it times (`cases`), and what else it finds (`tables`).
+MODULES = {
+    "ops": "digan.bench.op_section",
+    "generator": "digan.bench.generator_section",
+    "sampling": "digan.bench.sampling_section",
+    "showcase": "digan.bench.showcase_section",
+    "training": "digan.bench.training_section",
+    "profile": "digan.bench.profile_section",
+    "gradients": "digan.bench.memory_section",
+    "loader": "digan.bench.loader_section",
+}
+SECTIONS = tuple(MODULES)
+
 
 @dataclass(frozen=True)
 class Options:
     """What was asked of the benchmark; all of it is kept in the result file."""
 
-    sections: tuple[str, ...] = (
-        "ops", "generator", "sampling", "showcase", "training", "gradients", "loader",
-    )  # fmt: skip
+    sections: tuple[str, ...] = SECTIONS
     preset: Preset = "official"
     resolution: int = 128
     frames: int = 128
@@ -35,6 +46,10 @@ class Options:
     allocators: tuple[str, ...] = ("default", "tuned")
     providers: tuple[str, ...] = ("reference", "compiled", "fused", "original")
     official: str | None = None
+    seconds: float | None = None
+    memory: bool = True
+    vary: tuple[str, ...] = ()
+    trace: str | None = None
 
     def config(self, precision: Any = "fp32") -> TrainConfig:
         """The preset's configuration for the benchmark's clips and batch."""
@@ -55,6 +70,14 @@ def fused_is_active() -> bool:
     return all(status == "fused" for status in ops.status().values())
 
 
+def formulas_stand_in(device: torch.device) -> bool:
+    """True if the provider `reference` must ask for the formulas.
+
+    On a GPU with native kernels the ops' own choice would be these.
+    """
+    return device.type == "cuda" and fused_is_active()
+
+
 @dataclass
 class Case:
     """One piece of work.
@@ -64,6 +87,7 @@ class Case:
         providers: the work, by provider and precision; made late, since it takes memory.
         unit, items: what one call makes, and how many.
         work: parts of (flops, bytes), one after the other, by precision: the floor.
+        floor_by: of a subject, who does only what that one cannot leave out: its floor.
         notes: what to know about a provider, or why it is not among `providers`.
     """
 
@@ -73,6 +97,7 @@ class Case:
     items: float = 1.0
     work: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     notes: dict[Subject, str] = field(default_factory=dict)
+    floor_by: dict[Subject, Subject] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from digan.bench.cases import Options
-from digan.bench.flags import at_least, some_of
+from digan.bench.cases import SECTIONS, Options
+from digan.bench.flags import at_least, settings_of, some_of
 from digan.bench.machine import DTYPES
 from digan.config import PRESETS
 from digan.errors import DiganError
 
-SECTIONS = (
-    "ops", "generator", "sampling", "showcase", "training", "gradients", "loader",
-)  # fmt: skip
 ALLOCATORS = ("default", "tuned")
 PROVIDERS = ("reference", "compiled", "fused", "original")
 
@@ -54,7 +51,8 @@ def parser(name: str) -> argparse.ArgumentParser:
     default = Options()
     p = _Parser(
         prog=name,
-        description="Measure digan on this machine: ops, synthesis, training, clip loader; with "
+        description="Measure digan on this machine: ops, synthesis, training, where the time of "
+        "an iteration goes, clip loader; with "
         "--official beside the original implementation. Prints tables; see docs/benchmark.md.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -84,6 +82,15 @@ def parser(name: str) -> argparse.ArgumentParser:
     add("--batch", type=at_least(1), default=default.batch, help="pairs of an iteration")
     add("--official", type=Path, metavar="PATH", help="a checkout of the original implementation")
     add("--json", type=Path, metavar="FILE", help="write all samples")
+    add("--no-memory", action="store_true",
+        help="leave out the processes that only find peak memory")  # fmt: skip
+    add("--seconds", type=at_least(1, float), metavar="N",
+        help="of the whole run: no case begins later, what is there is reported")  # fmt: skip
+    add("--vary", type=settings_of("DIGAN_"), default=(), metavar="NAME=A,B",
+        help="measure the native kernels under each value of a variable of the environment, in "
+        "turns of processes")  # fmt: skip
+    add("--trace", type=Path, metavar="FILE",
+        help="section profile: keep traces, for chrome://tracing, as FILE-WHAT.json")  # fmt: skip
     add("--plot", type=Path, metavar="FOLDER", help="write a picture per section (matplotlib)")
     return p
 
@@ -104,7 +111,8 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
         from digan.plotting import pyplot
 
         pyplot()  # or an error now, before anything is measured
-    for target in (given.json and given.json.parent, given.plot):
+    for target in (given.json and given.json.parent, given.plot,
+                   given.trace and given.trace.parent):  # fmt: skip
         if target is not None:
             from digan.files import writable_folder
 
@@ -124,17 +132,26 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
         allocators=given.allocator,
         providers=given.providers,
         official=None if given.official is None else str(given.official.resolve()),
+        seconds=given.seconds,
+        memory=not (given.no_memory or given.vary),
+        vary=given.vary,
+        trace=None if given.trace is None else str(given.trace.resolve()),
     )
     options.config()  # a batch or a size that no network can have fails before the work
     if options.official:
         from digan.bench.official import load_official
 
         load_official(options.official)
+    from digan.bench.data_wait import waits_of
     from digan.bench.report import format_results
     from digan.bench.run import run_benchmark
+    from digan.bench.targets import format_targets, targets_of
 
     results = run_benchmark(options)
+    results.tables["targets"] = targets_of(results, options.sections)
+    results.tables["data wait"] = waits_of(results)
     print(format_results(results))
+    print("\n" + format_targets(results.tables["targets"]))
     if given.json is not None:
         results.write(given.json)
     if given.plot is not None:

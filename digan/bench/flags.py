@@ -51,3 +51,20 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return names
 
     return parse
+
+
+def settings_of(prefix: str) -> Callable[[str], tuple[str, ...]]:
+    """One variable of the environment and its values, `NAME=A,B`: one `NAME=VALUE` a value.
+
+    Raises:
+        argparse.ArgumentTypeError: by what it returns, for another name or fewer than two values.
+    """
+
+    def parse(text: str) -> tuple[str, ...]:
+        name, _, listed = text.partition("=")
+        values = [value for value in listed.split(",") if value]
+        if not name.startswith(prefix) or len(values) < 2:
+            raise argparse.ArgumentTypeError(f"must be {prefix}NAME=A,B, got {text!r}")
+        return tuple(f"{name}={value}" for value in values)
+
+    return parse

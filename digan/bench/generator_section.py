@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from digan.bench.cases import Case, Context, Subject
+from digan.bench.cases import Case, Context, Subject, formulas_stand_in
 from digan.bench.floors import generator_work
 from digan.bench.machine import DTYPES, available_memory
 from digan.grid import SpaceTimeGrid, frame_times
@@ -18,6 +19,8 @@ from digan.synthesis import stream_frames
 FRAMES = (1, 16, 128, 256)
 # The path of the ops of each of our providers.
 PATHS = (("reference", None), ("fused", "fused"), ("compiled", "reference"))
+# The native kernels layer by layer, where a generator chains layers unless told otherwise.
+UNCHAINED = "unchained"
 # The original holds all frames at once: what it took per frame of 128x128, measured.
 _ORIGINAL_BYTES_PER_PIXEL = 3.1e9 / (16 * 128 * 128)
 
@@ -97,12 +100,19 @@ def makers(context: Context, frames: int) -> dict[Subject, Callable[[], Callable
         for provider, impl in PATHS:
             if options.wants(provider):
                 found[provider, precision] = _ours(context, frames, precision, provider, impl)
+        if options.wants("fused") and can_chain():
+            found[UNCHAINED, precision] = _ours(context, frames, precision, UNCHAINED, "fused")
     if context.original is not None and options.wants("original"):
         needed = _ORIGINAL_BYTES_PER_PIXEL * frames * options.resolution**2
         memory = available_memory() if device.type == "cpu" else None
         if memory is None or needed < memory:
             found["original", "fp32"] = lambda: _original(context, frames)
     return found
+
+
+def can_chain() -> bool:
+    """True if this version's generator has the setting."""
+    return "chained" in inspect.signature(Generator).parameters
 
 
 def _latents(context: Context) -> tuple[Tensor, Tensor]:
@@ -116,6 +126,8 @@ def make_network(context: Context, precision: str, impl: Any) -> Generator:
     """With the original's weights where there is an original."""
     config = context.options.config().generator
     dtype = None if precision == "fp32" else DTYPES[precision]
+    if impl is None and formulas_stand_in(context.device):
+        impl = "reference"
     if context.original is not None:
         from digan.bench.official import copied_generator
 
@@ -133,6 +145,9 @@ def _ours(
 ) -> Callable[[], Callable[[], Any]]:
     def make() -> Callable[[], Any]:
         network = make_network(context, precision, impl)
+        if provider == UNCHAINED:
+            chaining: Any = network
+            chaining.chained = False
         t = times(context, frames)
         with torch.no_grad():
             ws = network.map(_latents(context)[0])

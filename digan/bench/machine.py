@@ -90,7 +90,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "name": _name(device, info),
         "threads": torch.get_num_threads(),
-        "clocks_mhz": _clocks(device),
+        "clocks_mhz": read_clocks(device),
         "allocator": {name: os.environ.get(name) for name in TUNED_ALLOCATOR},
         "commit": _commit(),
         "toolkit": info["toolkit"]["version"],
@@ -121,8 +121,11 @@ def _commit() -> str | None:
         return None
 
 
-def _clocks(device: torch.device) -> list[float]:
-    """Clock rates as the system reports them, in MHz; empty where it does not."""
+def read_clocks(device: torch.device) -> list[float]:
+    """Clock rates now as the system reports them, MHz; empty where it does not.
+
+    Of a GPU: of its multiprocessors, its memory. Of a CPU: of every core.
+    """
     try:
         if device.type == "cuda":
             query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem", "--format=csv,noheader"]

@@ -22,14 +22,18 @@ MOTION_DIM = 512  # its loss draws motion codes of this size, whatever the netwo
 
 
 @contextmanager
-def published_settings() -> Iterator[None]:
-    """PyTorch as the original's training loop sets it: cuDNN may search, TF32 is off."""
+def published_settings(*, tf32: bool = False) -> Iterator[None]:
+    """PyTorch as the original's training loop sets it: cuDNN may search, TF32 is off.
+
+    Args:
+        tf32: let it have TF32 all the same, which its loop does not.
+    """
     matmul = torch.backends.cuda.matmul.allow_tf32
     exact = torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, deterministic=False, allow_tf32=False
+        enabled=True, benchmark=True, deterministic=False, allow_tf32=tf32
     )
     try:
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = tf32
         with exact:
             yield
     finally:

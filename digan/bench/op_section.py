@@ -24,6 +24,9 @@ _WIDE = {"freq", "phase", "coords", "y", "x_axis", "bias", "filter", "left", "ri
 _WIDE_OPS = {"fourier_features", "fourier_features_at", "factorized_modulation"}
 _NO_GRADIENT = {"filter", "y", "frames"}
 LINEAR = ("modulated_linear", "coord_linear")
+# Operations for a number of the output, of ops that the counter of products sees nothing of:
+# bias, slope, gain and two clamps; a rotation, six for a sine and a cosine; scale, shift, clamps.
+POINTWISE = {"bias_act": 5.0, "fourier_features": 3.0, "frames_to_uint8": 4.0}
 EXACT = ("frames_to_uint8",)  # whole numbers, without a gradient
 # What is called: the forward pass, it and all gradients, the gradients alone.
 FORMS = FORWARD, BOTH, GRADIENTS = "", " +backward", " gradients"
@@ -151,6 +154,9 @@ def _case(
         if form == GRADIENTS:
             with torch.no_grad():
                 flops -= count_flops(functools.partial(plain, **inputs))
+        if not flops and name in POINTWISE:
+            passes = {FORWARD: 1, BOTH: 2, GRADIENTS: 1}[form]
+            flops = int(POINTWISE[name] * out.numel() * passes)
         case.work[precision] = [(float(flops), _bytes(list(inputs.values()), grads, out, form))]
     return case
 

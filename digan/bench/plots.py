@@ -1,4 +1,7 @@
-"""Pictures of the results, one a section: bars of medians with p20 - p80, and memory against T."""
+"""Pictures of the results, one a section: bars of medians with p20 - p80, and memory against T.
+
+Beside them the roofline of the ops and the time lines of profiled iterations.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,29 @@ import re
 from pathlib import Path
 from typing import Any
 
+from digan.bench.profile_report import draw_profiles
 from digan.bench.report import baseline, ratio
+from digan.bench.roofline import draw_roofline
 from digan.bench.rows import Results, Row
 from digan.errors import DiganError
 from digan.plotting import pyplot
 
 # Okabe and Ito's colours, which differ for colour-blind readers too.
 COLOURS = {
-    "original": "#8c8c8c", "whole clips": "#8c8c8c", "nn.Sequential": "#8c8c8c",
+    "original": "#8c8c8c", "original-tf32": "#5c5c5c", "whole clips": "#8c8c8c",
+    "nn.Sequential": "#8c8c8c",
     "formula": "#e69f00", "compiled": "#56b4e9", "reference": "#0072b2", "fused": "#009e73",
-    "store": "#0072b2", "CoordMLP": "#0072b2", "rotated": "#cc79a7",
+    "store": "#0072b2", "decoded": "#0072b2", "workers together": "#0072b2",
+    "CoordMLP": "#0072b2", "rotated": "#cc79a7", "unchained": "#b2df8a",
     "kept": "#8c8c8c", "recomputed": "#0072b2", "chunks": "#009e73",
 }  # fmt: skip
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """A png per section, `bench-SECTION.png`, and `bench-memory.png`; returns the paths."""
+    """A png per section, `bench-SECTION.png`, `bench-memory.png` and `bench-roofline.png`.
+
+    Returns the paths of what there was something to draw for.
+    """
     plt = pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -32,11 +42,22 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
             figure = _bars(plt, results, section, rows)
             written.append(_save(figure, folder / f"bench-{section}.png"))
             plt.close(figure)
-    figure = _memory(plt, results)
-    if figure is not None:
-        written.append(_save(figure, folder / "bench-memory.png"))
-        plt.close(figure)
+    drawn = {"memory": _memory(plt, results), "roofline": draw_roofline(plt, results)}
+    profiles = results.tables.get("profile", [])
+    if profiles:
+        drawn["profile"] = draw_profiles(plt, profiles, _title("profile", results))
+    for name, figure in drawn.items():
+        if figure is not None:
+            written.append(_save(figure, folder / f"bench-{name}.png"))
+            plt.close(figure)
     return written
+
+
+def _title(section: str, results: Results) -> str:
+    return (
+        f"{section}: {results.machine['name']}, torch {results.machine['versions']['torch']}, "
+        f"commit {results.machine['commit']}"
+    )
 
 
 def _save(figure: Any, path: Path) -> Path:
@@ -66,11 +87,7 @@ def _bars(plt: Any, results: Results, section: str, rows: list[Row]) -> Any:
         _panel(axis, case, own[case])
     for axis in list(axes.flat)[len(cases) :]:
         axis.axis("off")
-    figure.suptitle(
-        f"{section}: {results.machine['name']}, torch {results.machine['versions']['torch']}, "
-        f"commit {results.machine['commit']}",
-        fontsize=9,
-    )
+    figure.suptitle(_title(section, results), fontsize=9)
     return figure
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from digan.bench.data_wait import format_waits, waits_of
+from digan.bench.profile_report import format_profiles
 from digan.bench.rows import Results, Row
 from digan.bench.sampling_report import sampling_summary
 
+R1_INTERVAL = 16  # iterations; the default of d_reg_interval
 COLUMNS = ("provider", "precision", "alloc", "median", "p20 - p80", "runs", "rate", "floor", "peak")
 
 
@@ -19,8 +23,12 @@ def format_results(results: Results) -> str:
         parts.append(_original(results))
     for section in dict.fromkeys(row.section for row in results.rows):
         parts.append(_section(section, [r for r in results.rows if r.section == section]))
+    parts.append(format_profiles(results.tables.get("profile", [])))
+    parts += [f"left out, no time: {part['section']} from {part['from']} on"
+              for part in results.tables.get("left out", [])]  # fmt: skip
     parts.append(denser_cost(results))
     parts.append(sampling_summary(results))
+    parts.append(format_waits(waits_of(results)))
     parts.append(headline(results))
     return "\n\n".join(part for part in parts if part)
 
@@ -30,15 +38,31 @@ def _header(results: Results) -> str:
     ceilings = _ceilings(results)
     versions = machine["versions"]
     return "\n".join(
-        [
+        line
+        for line in [
             f"digan {versions.get('digan', '')} benchmark, {results.started}",
             f"{machine['name']}, {machine['threads']} threads, torch {versions['torch']}, "
             f"commit {machine['commit'] or 'unknown'}",
             f"preset {options['preset']}, {options['resolution']}x{options['resolution']}, "
             f"clips of {options['frames']} frames, batch {options['batch']}",
             f"ceilings measured in this run: {ceilings}",
+            _clocks(results),
         ]
+        if line
     )
+
+
+def _clocks(results: Results) -> str:
+    """The driver, and the clocks that were read before and after every process."""
+    drivers = sorted({gpu["driver"] or "unknown" for gpu in results.machine.get("gpus", [])})
+    driver = f"driver {', '.join(drivers)}" if drivers else ""
+    # Of a GPU the first number is the multiprocessors' clock, the second the memory's.
+    first = 1 if results.machine.get("device") == "cuda" else None
+    read = [
+        clock for c in results.ceilings for now in c.get("clocks_mhz", []) for clock in now[:first]
+    ]
+    clocks = f"clocks read: {min(read):,.0f} to {max(read):,.0f} MHz" if read else ""
+    return ", ".join(part for part in (driver, clocks) if part)
 
 
 def _ceilings(results: Results) -> str:
@@ -88,7 +112,9 @@ def baseline(rows: list[Row]) -> str:
     for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames", "serial"):
         if name in present:
             return name
-    return ""
+    # One provider under several settings of the environment: the first of them.
+    settings = [row.provider for row in rows if row.samples and "=" in row.provider]
+    return settings[0] if len(set(settings)) > 1 else ""
 
 
 def ratio(row: Row, rows: list[Row]) -> float:
@@ -159,40 +185,55 @@ def denser_cost(results: Results) -> str:
     return "\n".join([title, *lines]) if lines else ""
 
 
-def headline(results: Results) -> str:
-    """Training throughput on clips, R1 at its interval: the line to remember."""
+@dataclass(frozen=True)
+class WholeIteration:
+    """An iteration with its part of an R1 step, R1 coming every `R1_INTERVAL` iterations.
+
+    Attributes:
+        row: of the plain iteration. seconds, flops: with R1's part; no operations where the
+            rows have none counted.
+    """
+
+    row: Row
+    seconds: float
+    flops: float | None
+
+
+def whole_iterations(results: Results) -> list[WholeIteration]:
+    """Of every provider, precision and allocator that has both rows, in the rows' order."""
     training = [r for r in results.rows if r.section == "training" and r.samples]
-    interval = 16
+    of = {r.key[2:]: r for r in training if r.case.startswith("R1")}
     found = []
     for row in training:
-        if not row.case.startswith("iteration"):
-            continue
-        penalty = next(
-            (
-                r for r in training
-                if r.case.startswith("R1") and (r.provider, r.precision, r.allocator)
-                == (row.provider, row.precision, row.allocator)
-            ),
-            None,
-        )  # fmt: skip
-        if penalty is None:
-            continue
-        seconds = row.median + penalty.median / interval
-        found.append((row, seconds))
+        penalty = of.get(row.key[2:])
+        if row.case.startswith("iteration") and penalty is not None:
+            counted = row.flops is not None and penalty.flops is not None
+            flops = (row.flops or 0) + (penalty.flops or 0) / R1_INTERVAL if counted else None
+            found.append(WholeIteration(row, row.median + penalty.median / R1_INTERVAL, flops))
+    return found
+
+
+def headline(results: Results) -> str:
+    """Training throughput on clips, R1 at its interval: the line to remember."""
+    found = whole_iterations(results)
     if not found:
         return ""
     options = results.options
     lines = [
         f"training, {options['frames']}-frame {options['resolution']}x{options['resolution']} "
-        f"clips, batch {options['batch']}, R1 every {interval} iterations:"
+        f"clips, batch {options['batch']}, R1 every {R1_INTERVAL} iterations:"
     ]
-    for row, seconds in found:
+    for whole in found:
+        row, seconds = whole.row, whole.seconds
         base = next(
-            (s for r, s in found if r.provider == "original" and r.allocator == row.allocator), None
-        )
-        against = (
-            f", {base / seconds:.2f}x the original" if base and row.provider != "original" else ""
-        )
+            (
+                w.seconds for w in found
+                if w.row.provider == "original" and w.row.allocator == row.allocator
+            ),
+            None,
+        )  # fmt: skip
+        ours = base and not row.provider.startswith("original")
+        against = f", {base / seconds:.2f}x the original" if base and ours else ""
         lines.append(
             f"  {row.provider:<10} {row.precision:<5} {row.allocator:<8}"
             f"{row.items / seconds:8.3f} videos/s  ({seconds:.3g} s an iteration{against})"

@@ -95,7 +95,12 @@ def merge(rows: list[Row]) -> list[Row]:
 
 @dataclass
 class Results:
-    """A result file: how it was made, on what, and its rows."""
+    """A result file: how it was made, on what, and its rows.
+
+    Attributes:
+        tables: what is no row of samples, by name: `profile` (where an iteration's time goes),
+            `data wait` (of a training run on a loader), `targets`, `left out` (for want of time).
+    """
 
     started: str  # ISO 8601, UTC
     options: dict[str, Any]
@@ -103,6 +108,7 @@ class Results:
     ceilings: list[dict[str, Any]]  # one per process
     original: dict[str, Any]  # the original's commit, agreement and op paths; empty without
     rows: list[Row]
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Writes the file. Raises DiganError if that fails."""

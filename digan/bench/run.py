@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from digan.bench.worker import Job
 from digan.errors import DiganError
 
 MEMORY_FRAMES = (1, 16, 128, 256)
+ONCE = ("profile",)  # one process shows where time goes
 _TAIL = 30  # lines of a failed worker that are kept for its error
 
 
@@ -62,12 +63,14 @@ def jobs(options: Options, folder: Path) -> Iterator[Job]:
 
     if options.official:
         yield job("original", "training", "default")
+    settings: tuple[str | None, ...] = options.vary or (None,)
     allocators = options.allocators if options.device == "cpu" else ("default",)
     for section in options.sections:
-        for _ in range(options.processes):
-            for allocator in allocators:
-                yield job("times", section, allocator)
-        if section not in ("generator", "training"):
+        for _ in range(1 if section in ONCE else options.processes):
+            for allocator in allocators[:1] if section in ONCE else allocators:
+                for setting in settings:
+                    yield job("times", section, allocator, setting=setting)
+        if section not in ("generator", "training") or not options.memory:
             continue
         for subject in _subjects(options):
             if subject[0] == "compiled":
@@ -97,13 +100,26 @@ def run_benchmark(options: Options) -> Results:
     ceilings: list[dict[str, Any]] = []
     machine: dict[str, Any] = {}
     original: dict[str, Any] = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="digan-bench-") as name:
         todo = list(jobs(options, Path(name)))
         progress = Progress(len(todo))
-        for job in todo:
+        for index, job in enumerate(todo):
+            if options.seconds is not None:
+                # Every job has its part of what is left; what it leaves is the next ones'.
+                left = options.seconds - (time.monotonic() - start)
+                job = replace(job, seconds=max(left, 0.0) / (len(todo) - index))
+                if left <= 0:
+                    about = {"section": job.section, "from": f"{job.kind} {job.subject or ''}"}
+                    tables.setdefault("left out", []).append(about)
+                    continue
             who = "" if job.subject is None else f" {' '.join(job.subject)}"
             frames = "" if job.frames is None else f" T={job.frames}"
-            progress.stage(f"{job.section} {job.kind}{who}{frames}, allocator {job.allocator}")
+            set_to = "" if job.setting is None else f", {job.setting}"
+            progress.stage(
+                f"{job.section} {job.kind}{who}{frames}, allocator {job.allocator}{set_to}"
+            )
             found = run_worker(job, progress)
             if job.kind == "original":
                 original = found
@@ -114,13 +130,15 @@ def run_benchmark(options: Options) -> Results:
                 own = {"section": job.section, "allocator": job.allocator}
                 ceilings.append({**own, **found["ceilings"]})
                 machine = machine or found["machine"]
+                for title, lines in found["tables"].items():
+                    tables.setdefault(title, []).extend(lines)
         progress.finish()
     rows = merge(rows)
     for job, peak in memory:
         _add_peak(rows, job, peak)
     # The checkout's commit says what it was; its place on this machine is nobody's business.
-    kept = {**asdict(options), "official": original.get("commit")}
-    return Results(started, kept, machine, ceilings, original, rows)
+    kept = {**asdict(options), "official": original.get("commit"), "trace": None}
+    return Results(started, kept, machine, ceilings, original, rows, tables)
 
 
 def _add_peak(rows: list[Row], job: Job, peak: int) -> None:
@@ -146,6 +164,9 @@ def run_worker(job: Job, progress: Progress) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if k not in TUNED_ALLOCATOR}
     if job.allocator == "tuned":
         environment.update(TUNED_ALLOCATOR)
+    if job.setting is not None:
+        name, _, value = job.setting.partition("=")
+        environment[name] = value
     result = Path(job.result)
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "digan.bench.worker"]

@@ -12,27 +12,25 @@ import importlib
 import json
 import math
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from digan.bench.cases import Context, Options
-from digan.bench.machine import ceilings_to_dict, describe, measure_ceilings, peak_memory
+from digan.bench.cases import MODULES, Context, Options
+from digan.bench.machine import (
+    ceilings_to_dict,
+    describe,
+    measure_ceilings,
+    peak_memory,
+    read_clocks,
+)
 from digan.bench.rows import Row
 from digan.bench.timing import Clock, measure
 from digan.errors import DiganError
-
-MODULES = {
-    "ops": "digan.bench.op_section",
-    "generator": "digan.bench.generator_section",
-    "sampling": "digan.bench.sampling_section",
-    "showcase": "digan.bench.showcase_section",
-    "training": "digan.bench.training_section",
-    "loader": "digan.bench.loader_section",
-    "gradients": "digan.bench.memory_section",
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Job:
         section: one of MODULES. allocator: as its environment says.
         options: of the benchmark. folder: scratch. result: file of the rows.
         subject, frames: memory only: the provider, its precision, and T.
+        setting: NAME=VALUE of the environment that rows of native kernels are labelled with.
+        seconds: after which no case begins; None has no end.
     """
 
     kind: str
@@ -54,6 +54,8 @@ class Job:
     result: str
     subject: tuple[str, str] | None = None
     frames: int | None = None
+    setting: str | None = None
+    seconds: float | None = None
 
 
 def say(text: str) -> None:
@@ -85,14 +87,21 @@ def make_context(job: Job) -> Context:
 
 
 def time_section(job: Job) -> dict[str, Any]:
-    """All cases of a section, each provider in turn."""
+    """All cases of a section, each provider in turn, and its tables."""
+    start = time.monotonic()
     context = make_context(job)
     options = context.options
+    clocks = [read_clocks(context.device)]
     say("measuring the machine's ceilings")
     ceilings = measure_ceilings(context.device, list(options.precisions))
     clock, rows = Clock(context.device), []
+    tables: dict[str, list[dict[str, Any]]] = {}
     module = importlib.import_module(MODULES[job.section])
     for case in module.cases(context):
+        left = math.inf if job.seconds is None else job.seconds - (time.monotonic() - start)
+        if left <= 0:
+            tables["left out"] = [{"section": job.section, "from": case.name}]
+            break
         working = {}
         for subject, work in case.providers.items():
             try:
@@ -106,7 +115,7 @@ def time_section(job: Job) -> dict[str, Any]:
             {" ".join(subject): work for subject, work in working.items()},
             clock,
             rounds=options.repeats,
-            budget=options.budget,
+            budget=min(options.budget, left),
             warm_up=0 if context.device.type == "cpu" else 2,  # the first call has been made
             say=functools.partial(_say_of, case.name),
         )
@@ -114,11 +123,14 @@ def time_section(job: Job) -> dict[str, Any]:
             parts = case.work.get(precision, [])
             floor = ceilings.floor(parts, precision) if parts else math.nan
             found = samples.get(f"{provider} {precision}", [])
+            if (provider, precision) in case.floor_by:
+                least = samples.get(" ".join(case.floor_by[provider, precision]), [])
+                floor = float(np.median(least)) if least else math.nan
             rows.append(
                 Row(
                     job.section,
                     case.name,
-                    provider,
+                    labelled(provider, job.setting),
                     precision,
                     job.allocator,
                     case.unit,
@@ -131,11 +143,20 @@ def time_section(job: Job) -> dict[str, Any]:
                 )
             )
     rows += getattr(module, "rows", lambda _: [])(context)  # of a section that times nothing
+    if hasattr(module, "tables") and "left out" not in tables:
+        tables.update(module.tables(context))
+    clocks.append(read_clocks(context.device))
     return {
         "rows": [asdict(row) for row in rows],
-        "ceilings": ceilings_to_dict(ceilings),
+        "ceilings": {**ceilings_to_dict(ceilings), "clocks_mhz": clocks},
         "machine": describe(context.device),
+        "tables": tables,
     }
+
+
+def labelled(provider: str, setting: str | None) -> str:
+    """The native kernels' name under a setting of the environment, which the others ignore."""
+    return f"{provider} {setting}" if setting and provider == "fused" else provider
 
 
 def measure_memory(job: Job) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -22,6 +25,9 @@ from digan.generate.videos import Cell, Video, choose_cells
 from digan.generate.writing import FilesAtOnce, encoders_for
 from digan.nn import Generator
 from digan.nn.snapshot import NetworkInfo, load_network
+from digan.processes import World
+
+_NO_FRAMES = torch.empty(0, 0, 0, 0, 3, dtype=torch.uint8)
 
 
 def render_files(
@@ -32,8 +38,12 @@ def render_files(
     *,
     progress: bool = True,
     encoders: int | None = None,
+    world: World | None = None,
 ) -> list[Path]:
     """Writes the videos, one file each or one grid of all; returns the paths.
+
+    Several processes make their share of the files each; of a grid they make their share of the
+    places, and the first one writes it. Paths are of this process's files.
 
     Frames are encoded while the next are computed, those of `encoders` videos at once (by default
     `encoders_for` the device). Within `stoppable`, a signal ends the work with files that play
@@ -47,21 +57,29 @@ def render_files(
     cells = choose_cells(videos, walk=request.walk, difference=request.difference)
     columns, pixels = _checked(generator, cells, request, grid)
     writable_folder(request.outdir)
-    groups = [cells] if grid is not None else [[cell] for cell in cells]
+    world = world or World()
+    apart = [[cell] for cell in cells]
+    groups = [cells] if grid is not None else world.share(apart)
     paths: list[Path] = []
     count = len(request.t)
     most = encoders_for(generator.w_avg.device, pixels) if encoders is None else encoders
     total = count * len(groups)
-    with tqdm(total=total, unit="frame", disable=not progress, file=sys.stderr) as bar:
+    shown = progress and world.is_first
+    with tqdm(total=total, unit="frame", disable=not shown, file=sys.stderr) as bar:
         at_once = FilesAtOnce(most, bar.update)
         try:
             with at_once:
                 for group in groups:
                     stem = group[0].name if grid is None else f"grid{group[0].name}"
                     stem = stem if len(group) == 1 or grid is None else f"{stem}-{group[-1].name}"
+                    tiles = _tiles(generator, group, request, columns, world if grid else World())
+                    if grid is not None and not world.is_first:
+                        for _ in tiles:  # made for the first process
+                            pass
+                        continue
                     own = [request.outdir / _file_name(stem, kind) for kind in request.formats]
                     files = at_once.begin(own, request.fps, count)
-                    for frames in _tiles(generator, group, request, columns):
+                    for frames in tiles:
                         files.put(frames)
                     paths += own
         except Stopped as stopped:
@@ -99,12 +117,18 @@ def _file_name(stem: str, kind: str) -> str:
 
 
 def _tiles(
-    generator: Generator, group: Sequence[Cell], request: Request, columns: int
+    generator: Generator, group: Sequence[Cell], request: Request, columns: int, world: World
 ) -> Iterator[NDArray[np.uint8]]:
-    """Chunks [n, H, W, 3] of the group's cells side by side."""
+    """Chunks [n, H, W, 3] of the group's cells side by side, each made by one of the processes."""
     chunk = chunk_of(generator, len(group), request)
-    streams = [cell_frames(generator, cell, request, chunk) for cell in group]
-    for pieces in zip(*streams, strict=True):
+    streams = [cell_frames(generator, cell, request, chunk) for cell in world.share(group)]
+    rounds: Iterable[Sequence[NDArray[np.uint8]]] = zip(*streams, strict=True)
+    if not streams:  # more processes than places
+        rounds = repeat((), math.ceil(len(request.t) / chunk))
+    for pieces in rounds:
+        if world.size > 1:
+            made = torch.from_numpy(np.stack(pieces)) if pieces else _NO_FRAMES
+            pieces = world.deal([list(each.numpy()) for each in world.gather_tensors(made)])
         if len(pieces) == 1:
             yield pieces[0]
         else:

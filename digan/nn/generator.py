@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from digan.config import GeneratorConfig
 from digan.grid import BASE_SIZE, SpaceTimeGrid
+from digan.nn.chains import render_chained
 from digan.nn.dense import render_recomputed
 from digan.nn.layers import LRELU_GAIN, ModulatedLayer, MotionEmbedding, ToRGB
 from digan.nn.mapping import Mapping
@@ -124,11 +125,12 @@ class SynthesisBlock(nn.Module):
         weights: BlockWeights,
         t: Tensor,  # [B, T]
         axes: tuple[Tensor, Tensor],  # y [H'], x [W'] of this block's grid
+        skip: Tensor | None = None,  # [B, T, H, W, O], what weights.upsampled makes of x, for x
     ) -> tuple[Tensor, Tensor]:
         """Activations and the picture accumulated so far, on this block's grid."""
         for i, (weight, bias) in enumerate(zip(weights.layers, weights.biases, strict=True)):
             if i == 0 and self.embedding is not None:
-                x = self._embedded(x, weight, bias, weights, t, axes)
+                x = self._embedded(x, weight, bias, weights, t, axes, skip)
             else:
                 assert x is not None
                 x = modulated_linear(
@@ -154,13 +156,13 @@ class SynthesisBlock(nn.Module):
         weights: BlockWeights,
         t: Tensor,
         axes: tuple[Tensor, Tensor],
+        skip: Tensor | None,
     ) -> Tensor:
         """The layer on [upsample(x) ; embedding], neither of which is ever formed."""
         assert self.embedding is not None
         assert weights.freq is not None
         assert weights.constant is not None
         assert weights.motion is not None
-        skip = None
         if x is not None:
             assert weights.upsampled is not None
             skip = modulated_linear(x, weights.upsampled, tf32=self.tf32, impl=self.impl)
@@ -241,6 +243,10 @@ class VideoINR:
         x: Tensor | None = None
         image: Tensor | None = None
         networks = self.generator.synthesis_blocks()
+        if self.generator.chained and not torch.is_grad_enabled():
+            chained = render_chained(networks, blocks, t, levels)
+            if chained is not None:
+                return chained
         for block, weights, axes in zip(networks, blocks, levels, strict=True):
             x, image = block(x, image, weights, t, axes)
         assert image is not None
@@ -265,6 +271,8 @@ class Generator(nn.Module):
             PyTorch's setting. Nothing else of the network does.
         recompute: whether gradients make activations again instead of keeping them, see
             `VideoINR.render`.
+        chained: whether renderings without gradients take chains of layers where a kernel serves
+            them (`digan.nn.chains`).
     """
 
     w_avg: Tensor
@@ -279,11 +287,13 @@ class Generator(nn.Module):
         dtype: torch.dtype | None = None,
         tf32: bool | None = None,
         recompute: bool = False,
+        chained: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
         self.recompute = recompute
         self.compute_dtype = dtype
+        self.chained = chained
         self.mapping = Mapping(
             config.latent_dim, config.num_classes, config.latent_dim, config.mapping_layers
         )

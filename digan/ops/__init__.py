@@ -22,6 +22,7 @@ from digan.ops._registry import (
     unavailable,
 )
 from digan.ops.bias_act import bias_act, bias_act_reference
+from digan.ops.coord_chain import coord_chain, coord_chain_reference, coord_chain_refusal
 from digan.ops.coord_linear import coord_linear, coord_linear_reference
 from digan.ops.coord_mlp import CoordMLP
 from digan.ops.coord_networks import CoordNetworks
@@ -41,6 +42,9 @@ __all__ = [
     "OpUnavailableError",
     "bias_act",
     "bias_act_reference",
+    "coord_chain",
+    "coord_chain_reference",
+    "coord_chain_refusal",
     "coord_linear",
     "coord_linear_reference",
     "default_impl",

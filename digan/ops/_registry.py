@@ -90,6 +90,14 @@ def _has_kernel(name: str, device: str = "CUDA") -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", device)
 
 
+def has_kernel(name: str, device: torch.device) -> bool:
+    """True if kernels of an op are registered for a device's tensors, and can run there."""
+    if device.type == "cuda":
+        return unavailable(name) == ""
+    key = device.type.upper()
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", key))
+
+
 def unavailable(name: str) -> str:
     """Why the native kernels of an op cannot run here, with the cure; empty if they can."""
     if not _has_kernel(name):
@@ -125,6 +133,7 @@ def rounds_to_tf32(name: str, wish: bool | None, tensor: Tensor) -> bool:
 # that is being traced asks now and keeps the answer, so that `fused` is an error there too.
 unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
+has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
 allows_tf32._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

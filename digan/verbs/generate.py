@@ -6,13 +6,18 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from digan.cli import parse
 from digan.config import GeneratorPrecision, Kernels
 from digan.errors import DiganError
+
+if TYPE_CHECKING:
+    import torch
+
+    from digan.processes import World
 
 DEFAULT_FPS = 8.0
 
@@ -103,6 +108,8 @@ def run(arguments: list[str]) -> int:
     """Runs the verb."""
     asked: GenerateArgs = parse(GenerateArgs, arguments, "generate")
     from digan import generate
+    from digan.execution import choose_device
+    from digan.processes import joined
     from digan.ranges import parse_grid, parse_seeds
 
     if asked.chunk is not None and asked.chunk < 1:
@@ -119,11 +126,27 @@ def run(arguments: list[str]) -> int:
         None if asked.motion_seeds is None else parse_seeds(asked.motion_seeds, "motion seeds")
     )
     grid = None if asked.grid is None else parse_grid(asked.grid)
+    with joined(choose_device(asked.device)) as (world, device):
+        return _generate(asked, seeds, motion_seeds, grid, formats, world, device)
+
+
+def _generate(
+    asked: GenerateArgs,
+    seeds: list[int],
+    motion_seeds: list[int] | None,
+    grid: tuple[int, int] | None,
+    formats: tuple[str, ...],
+    world: World,
+    device: torch.device,
+) -> int:
+    """Makes the videos; of several processes the first one tells all paths."""
+    from digan import generate
+
     generator, info = generate.open_network(
         asked.network,
         precision=asked.precision,
         kernels=asked.kernels,
-        device=asked.device,
+        device=str(device),
     )
     classes = None if asked.classes is None else generate.parse_classes(asked.classes, info)
     request = generate.Request(
@@ -158,11 +181,17 @@ def run(arguments: list[str]) -> int:
         videos = generate.coded_videos(asked.codes.stem, codes)
     try:
         with generate.stoppable():
-            paths = generate.render_files(generator, videos, request, grid)
+            paths = generate.render_files(generator, videos, request, grid, world=world)
     except generate.Stopped as stopped:
         kept = f"; what plays: {stopped.done}" if stopped.done else ""
         print(f"digan: stopped by {stopped}{kept}", file=sys.stderr)
         return 128 + stopped.number
-    for path in paths:
-        print(path)
+    # A process made all the files of its videos, or the first one those of the grid.
+    files = [
+        list(map(str, paths[i : i + len(formats)])) for i in range(0, len(paths), len(formats))
+    ]
+    shares = world.gather(files)
+    for own in shares[0] if grid is not None else world.deal(shares):
+        if world.is_first:
+            print("\n".join(own))
     return 0

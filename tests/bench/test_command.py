@@ -44,7 +44,11 @@ def test_a_small_benchmark_from_end_to_end(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "32x32, clips of 16 frames, batch 4" in done.stdout
     assert "whole clips" in done.stdout
-    assert "videos/s" in done.stdout.splitlines()[-5]
+    headline = done.stdout.partition("training, 16-frame 32x32 clips")[2].splitlines()
+    assert headline[1].split()[:3] == ["reference", "fp32", "default"]
+    assert "videos/s" in headline[1]
+    assert "not measured: needs an H200" in done.stdout
+    assert "0.00 % (calculated)" in done.stdout
     found = read_results(tmp_path / "r.json")
     by_case = {(r.section, r.case.split()[0], r.provider): r for r in found.rows}
     rendered = by_case["generator", "T=16", "reference"]
@@ -73,6 +77,9 @@ def test_a_small_benchmark_from_end_to_end(tmp_path):
         (["--precision", "fp8"], "must be of fp32,bf16,fp16"),
         (["--repeats", "0"], "must be at least 1"),
         (["--section", ","], "got nothing"),
+        (["--vary", "DIGAN_HOPPER=1"], "must be DIGAN_NAME=A,B, got 'DIGAN_HOPPER=1'"),
+        (["--vary", "PATH=a,b"], "must be DIGAN_NAME=A,B"),
+        (["--seconds", "0"], "must be at least 1"),
         (["extra"], "'extra'"),
     ],
 )
@@ -93,6 +100,7 @@ def test_wrong_flags_are_one_line(words, said, capsys):
         (["--official", "nowhere"], "nowhere"),
         (["--json", "{file}/r.json"], "file"),
         (["--plot", "{file}/plots"], "file"),
+        (["--trace", "{file}/trace.json"], "file"),
     ],
 )
 def test_what_cannot_work_fails_before_the_work(words, said, tmp_path):

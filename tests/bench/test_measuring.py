@@ -5,15 +5,21 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from digan.bench import run, worker
+from digan.bench.cases import Case, Options
 from digan.bench.compare import format_comparison, main, time_ratio
 from digan.bench.machine import Ceilings, measure_ceilings
 from digan.bench.report import baseline, format_results, ratio
 from digan.bench.rows import Results, Row, merge, read_results
+from digan.bench.run import jobs
 from digan.bench.timing import LEAST_ROUNDS, Clock, measure
 from digan.errors import DiganError
 
@@ -259,3 +265,90 @@ def test_json_is_plain(tmp_path):
     content = json.loads((tmp_path / "r.json").read_text())
     assert content["schema"] == 1
     assert content["rows"][0]["samples"] == [[1.0, 2.0, 3.0]]
+
+
+# ---------------------------------------------------------------- processes
+
+
+def section(monkeypatch, calls: list[str]) -> None:
+    """In the place of the ops: two cases, the second with a floor, and a table."""
+    module = ModuleType("section_of_the_test")
+
+    def cases(context):
+        for name in ("one", "two"):
+            works = {(p, "fp32"): (lambda p=p: calls.append(p)) for p in ("fused", "least")}
+            floor = {("fused", "fp32"): ("least", "fp32")} if name == "two" else {}
+            yield Case(name, works, floor_by=floor)
+
+    module.cases = cases
+    module.tables = lambda context: {"profile": [{"seen": len(calls)}]}
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(worker.MODULES, "ops", module.__name__)
+    monkeypatch.setattr(worker, "measure_ceilings", lambda *_: Ceilings({"fp32": 1e9}, 1e9))
+
+
+def job(folder, **more) -> worker.Job:
+    options = {"device": "cpu", "precisions": ["fp32"], "repeats": 2}
+    return worker.Job("times", "ops", "default", options, str(folder), "", **more)
+
+
+def test_a_process_has_rows_tables_clocks_and_labels(monkeypatch, tmp_path):
+    calls: list[str] = []
+    section(monkeypatch, calls)
+    found = worker.time_section(job(tmp_path, setting="DIGAN_X=1"))
+    rows = {(r["case"], r["provider"]): r for r in found["rows"]}
+    assert list(rows) == [
+        (case, provider) for case in ("one", "two") for provider in ("fused DIGAN_X=1", "least")
+    ]
+    least = np.median(rows["two", "least"]["samples"][0])
+    assert rows["two", "fused DIGAN_X=1"]["floor"] == [least]
+    assert rows["one", "fused DIGAN_X=1"]["floor"] == rows["two", "least"]["floor"] == []
+    assert len(found["ceilings"]["clocks_mhz"]) == 2
+    assert found["tables"] == {"profile": [{"seen": len(calls)}]}
+
+
+def test_a_process_whose_time_is_over_begins_nothing(monkeypatch, tmp_path):
+    calls: list[str] = []
+    section(monkeypatch, calls)
+    found = worker.time_section(job(tmp_path, seconds=0.0))
+    assert calls == []
+    assert found["rows"] == []
+    assert found["tables"] == {"left out": [{"section": "ops", "from": "one"}]}
+
+
+def test_settings_take_turns_and_the_profile_is_made_once(tmp_path):
+    options = Options(
+        sections=("ops", "profile"), processes=2, vary=("DIGAN_X=0", "DIGAN_X=1"),
+        allocators=("default",), memory=False, device="cpu",
+    )  # fmt: skip
+    todo = [(j.kind, j.section, j.setting) for j in jobs(options, tmp_path)]
+    both = [("times", "ops", "DIGAN_X=0"), ("times", "ops", "DIGAN_X=1")]
+    assert todo == both * 2 + [(k, "profile", s) for k, _, s in both]
+    plain = Options(sections=("training",), processes=1, allocators=("default",), device="cpu")
+    kinds = [j.kind for j in jobs(plain, tmp_path)]
+    assert kinds == ["times", "memory", "memory"]
+    assert [j.kind for j in jobs(replace(plain, memory=False), tmp_path)] == ["times"]
+
+
+def test_the_time_of_a_run_is_divided_and_what_is_left_out_is_named(monkeypatch):
+    """Three processes of 1 s within 3 s; the second takes all that is left."""
+    clock = iter([0.0, 0.0, 1.0, 5.0])
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(run, "Progress", lambda total: SimpleNamespace(
+        stage=lambda text: None, finish=lambda: None))  # fmt: skip
+    given = []
+
+    def work(one, progress):
+        given.append(one.seconds)
+        ceilings = {"flops": {"fp32": 1.0}, "copy": 1.0}
+        tables = {"profile": [{"n": len(given)}]}
+        return {"rows": [], "ceilings": ceilings, "machine": {"name": "m"}, "tables": tables}
+
+    monkeypatch.setattr(run, "run_worker", work)
+    options = Options(sections=("ops",), processes=3, allocators=("default",), device="cpu",
+                      seconds=3.0, trace="somewhere.json")  # fmt: skip
+    found = run.run_benchmark(options)
+    assert given == [1.0, 1.0]
+    assert found.tables["left out"] == [{"section": "ops", "from": "times "}]
+    assert found.tables["profile"] == [{"n": 1}, {"n": 2}]
+    assert found.options["trace"] is None

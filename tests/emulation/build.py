@@ -43,10 +43,14 @@ EMULATOR = (
     "controls.cpp",
     "fiber.cpp",
     "launch.cpp",
+    "mbarrier.cpp",
     "memory.cpp",
+    "order.cpp",
     "schedule.cpp",
     "shared.cpp",
     "tensor_cores.cpp",
+    "tma.cpp",
+    "wgmma.cpp",
 )
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -330,17 +334,22 @@ def _router(name: str) -> Any:
 
 @contextlib.contextmanager
 def emulated(
-    seed: int = 0, only: Sequence[str] | None = None, library: Path | None = None
+    seed: int = 0,
+    only: Sequence[str] | None = None,
+    library: Path | None = None,
+    hopper: bool = False,
 ) -> Iterator[Any]:
     """While it lasts, `torch.ops.digan.*` on CPU tensors run the emulated kernels.
 
     Yields the controls: set_seed, launches, clear_launches, kernels, last_report. With `only`,
     other ops keep their formulas. `library` is one with planted faults; a process has one library.
+    `hopper`: launchers take the path for cards of 9.0 where it serves a call.
     """
     import torch
 
     controls = load_emulated(library)
     controls.set_seed(seed)
+    controls.set_hopper(hopper)
     controls.clear_launches()
     routes = torch.library.Library("digan", "IMPL", "CPU")
     try:

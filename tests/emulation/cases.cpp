@@ -23,6 +23,8 @@ const cases::Table& table() {
     cases::add_shared_cases(table);
     cases::add_tensor_cases(table);
     cases::add_copy_cases(table);
+    cases::add_mbarrier_cases(table);
+    cases::add_wgmma_cases(table);
     return table;
   }();
   return made;
@@ -53,6 +55,7 @@ Words run(const std::string& name,
 
 PYBIND11_MODULE(emulator_cases, module) {
   emu::bind_controls(module);
+  cases::bind_tma_cases(module);
   module.def("run", &run, py::arg("name"), py::arg("words"), py::arg("out_words"), py::arg("count"),
              py::arg("blocks") = 1, py::arg("threads") = 32, py::arg("shared_bytes") = 0);
   module.def("names", [] {

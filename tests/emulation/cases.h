@@ -4,6 +4,8 @@
 
 #pragma once
 
+#include <pybind11/pybind11.h>
+
 #include <map>
 #include <string>
 
@@ -19,5 +21,8 @@ void add_block_cases(Table& table);
 void add_shared_cases(Table& table);
 void add_tensor_cases(Table& table);
 void add_copy_cases(Table& table);
+void add_mbarrier_cases(Table& table);
+void bind_tma_cases(pybind11::module_& module);
+void add_wgmma_cases(Table& table);
 
 }  // namespace cases

@@ -4,8 +4,10 @@
 
 #include "counters.h"
 #include "fault.h"
+#include "gemm/hopper/wgmma.cuh"
 #include "mutant.h"
 #include "schedule.h"
+#include "tma.h"
 
 namespace py = pybind11;
 
@@ -23,9 +25,16 @@ py::dict dict_of(const LaunchRecord& record) {
   dict["warp_barriers"] = c.warp_barriers;
   dict["warp_exchanges"] = c.warp_exchanges;
   dict["matrix_products"] = c.matrix_products;
+  dict["group_products"] = c.group_products;
   dict["global_reads"] = c.global_reads;
   dict["global_read_bytes"] = c.global_read_bytes;
   dict["async_copy_bytes"] = c.async_copy_bytes;
+  dict["tma_loads"] = c.tma_loads;
+  dict["tma_load_bytes"] = c.tma_load_bytes;
+  dict["tma_stores"] = c.tma_stores;
+  dict["tma_store_bytes"] = c.tma_store_bytes;
+  dict["mbarrier_arrivals"] = c.mbarrier_arrivals;
+  dict["named_barriers"] = c.named_barriers;
   dict["global_writes"] = c.global_writes;
   dict["global_write_bytes"] = c.global_write_bytes;
   dict["shared_reads"] = c.shared_reads;
@@ -69,6 +78,11 @@ void bind_controls(py::module_& module) {
         return names;
       },
       "The kernels launched since clear_launches().");
+  module.def("set_driver_has_tensor_maps", &set_driver_has_tensor_maps, py::arg("has"),
+             "Whether the driver can make tensor maps for TMA.");
+  module.def(
+      "set_hopper", [](bool asked) { hopper_asked = asked; }, py::arg("asked"),
+      "Whether launchers take the path for cards of 9.0 where it serves a call.");
   module.def(
       "set_mutant", [](int number) { active_mutant = number; }, py::arg("number"),
       "Which planted fault is active; 0 for none.");

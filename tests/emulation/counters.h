@@ -15,9 +15,14 @@ struct Counters {
   int64_t warp_barriers = 0;    // __syncwarp, once per warp
   int64_t warp_exchanges = 0;   // shuffles, votes, ldmatrix and mma, once per warp
   int64_t matrix_products = 0;  // mma, once per warp
+  int64_t group_products = 0;   // wgmma, once per warp
   int64_t global_reads = 0;     // accesses of a thread, whatever their width
   int64_t global_read_bytes = 0;
-  int64_t async_copy_bytes = 0;  // those of them that cp.async reads
+  int64_t async_copy_bytes = 0;               // those of them that cp.async reads
+  int64_t tma_loads = 0, tma_load_bytes = 0;  // of them those of boxes, what lies in the tensor
+  int64_t tma_stores = 0, tma_store_bytes = 0;
+  int64_t mbarrier_arrivals = 0;  // of threads
+  int64_t named_barriers = 0;     // as often as one was passed
   int64_t global_writes = 0;
   int64_t global_write_bytes = 0;
   int64_t shared_reads = 0;

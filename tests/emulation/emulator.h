@@ -56,6 +56,19 @@ void store16(Shared<T> to, const Vec16<T>& value) {
   to.wide_write(value);
 }
 
+template <class T>
+uint32_t load_pair(Global<const T> from) {
+  static_assert(sizeof(T) == 2, "numbers of 16 bits");
+  emu::check_read(from.region(), from.bytes(), 4);
+  uint32_t value;
+  std::memcpy(&value, from.raw(), 4);
+  return value;
+}
+
+inline int thread_here() {
+  return static_cast<int>(threadIdx.x);
+}
+
 // Memory that may be written is read as well.
 template <class T>
 requires(!std::is_const_v<T>) Vec16<T> load16(Global<T> from) {
@@ -86,3 +99,6 @@ T __ldg(emu::Global<const T> from) {
 #define DIGAN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)                \
   ::emu::launch(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (shared_bytes), (stream), \
                 __VA_ARGS__)
+#define DIGAN_LAUNCH_LARGE(kernel, grid, block, shared_bytes, stream, ...)                       \
+  ::emu::launch_large(#kernel, (DIGAN_UNWRAP kernel), (grid), (block), (shared_bytes), (stream), \
+                      __VA_ARGS__)

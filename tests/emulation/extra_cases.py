@@ -68,6 +68,27 @@ LARGE = {
     ),
 }
 
+# Of the path for cards of 9.0: rings that go round several times, blocks with several tiles, ragged
+# at every end, and parts of rows. Those above are of a slice or few.
+HOPPER = {
+    "modulated_linear": (
+        *LARGE["modulated_linear"],
+        Case("hopper_rounds", {"B": 1, "I": 328, "O": 328, "rows": (270,)}, CLAMPED),
+        _layer("dweight_in_two_parts", 1, 136, 72, 2050),
+    ),
+    "coord_linear": (
+        *(c for c in LARGE["coord_linear"] if not c.name.startswith("dweight")),
+        # More slices than the ring has stages, an odd number and an even one of them.
+        _grid("slices_beyond_the_ring", 1, 2, 6, 14, 200, 136),
+        _grid("slices_twice_round_the_ring", 1, 2, 8, 16, 360, 136),
+        # Tiles for which a block stays, across every axis.
+        _grid("tiles_of_a_block", 2, 3, 12, 20, 8, 264),
+        _grid("tiles_of_angles", 2, 2, 12, 20, 136, 72),
+        # Boxes of the tables that reach into the next frame, and the next video.
+        _grid("edges_of_frames", 3, 2, 10, 18, 40, 136),
+    ),
+}
+
 LARGER = {
     **LARGE,
     "modulated_linear": (

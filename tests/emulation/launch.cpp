@@ -46,8 +46,8 @@ std::string configuration_complaint(dim3 grid, dim3 block, int64_t shared_bytes)
     return "a grid must have 1 to 2147483647 x 65535 x 65535 blocks, got " +
            text_of({grid.x, grid.y, grid.z});
   }
-  if (shared_bytes < 0 || shared_bytes > kMostSharedBytes) {
-    return "a block must have at most " + std::to_string(kMostSharedBytes) +
+  if (shared_bytes < 0 || shared_bytes > most_shared()) {
+    return "a block must have at most " + std::to_string(most_shared()) +
            " bytes of shared memory, got " + std::to_string(shared_bytes);
   }
   return "";
@@ -84,6 +84,10 @@ void raise_fault(const std::string& what) {
     text += ", thread " + text_of(self->index);
   }
   throw Fault{text + ": " + what};
+}
+
+void allow_hopper_shared(bool allow) {
+  set_most_shared(allow ? kMostHopperBytes : kMostSharedBytes);
 }
 
 cudaError_t run_kernel(const char* name,

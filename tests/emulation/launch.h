@@ -50,4 +50,16 @@ cudaError_t launch(const char* name,
   return run_kernel(name, grid, block, shared_bytes, body, &bound);
 }
 
+// The same with the shared memory that a block of sm_90 may have.
+void allow_hopper_shared(bool allow);
+
+template <class... Arguments>
+cudaError_t launch_large(Arguments&&... arguments) {
+  const LaunchLock lock;
+  allow_hopper_shared(true);
+  const cudaError_t error = launch(std::forward<Arguments>(arguments)...);
+  allow_hopper_shared(false);
+  return error;
+}
+
 }  // namespace emu

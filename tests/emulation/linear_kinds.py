@@ -66,22 +66,33 @@ class Run:
         return [r for r in self.launches if r["kernel"].split("<")[0] == f"{kernel}_kernel"]
 
 
-def run(op: Op, case: Case, kind: Kind, seed: int = 0, inputs: Inputs | None = None) -> Run:
+def run(
+    op: Op,
+    case: Case,
+    kind: Kind,
+    seed: int = 0,
+    inputs: Inputs | None = None,
+    hopper: bool = False,
+) -> Run:
     """On the emulator, with given inputs or with the case's own."""
     if inputs is None:
         inputs = make_inputs(op, case, checks.generator_of(f"run {case.name}"), kind.dtype)
     cotangent = checks.draw_cotangent(op, case, inputs, kind.dtype)
-    with emulated(seed) as controls, kind.allowed():
+    with emulated(seed, hopper=hopper) as controls, kind.allowed():
         found = checks.gradients(
             lambda leaves: checks.call(op, case, leaves), op, inputs, cotangent
         )
         return Run(found, controls.launches())
 
 
-def check_right(op: Op, case: Case, kind: Kind, seed: int = 0) -> list[Call]:
+def check_right(op: Op, case: Case, kind: Kind, seed: int = 0, hopper: bool = False) -> list[Call]:
     """Against the float64 oracle; returns the calls, forward and backward."""
     widths = dict(checks._KINK_WIDTH)
-    with emulated(seed) as controls, kind.allowed(), CountedCalls(controls) as counted:
+    with (
+        emulated(seed, hopper=hopper) as controls,
+        kind.allowed(),
+        CountedCalls(controls) as counted,
+    ):
         try:
             if kind.tf32:
                 checks._KINK_WIDTH[torch.float32] = TF32_WIDTH

@@ -30,8 +30,10 @@ from pathlib import Path
 
 import torch
 
+from tests.chain_cases import CASES as CHAIN_CASES
+from tests.chain_cases import ChainCase, check_chain
 from tests.emulation import build
-from tests.emulation.extra_cases import LARGE, cases_for_mutants
+from tests.emulation.extra_cases import HOPPER, LARGE, cases_for_mutants
 from tests.emulation.linear_kinds import BF16, F16, F32, F64, KINDS, TF32_ERROR, TF32_WIDTH, Kind
 from tests.emulation.planting import Fault, plant
 from tests.emulation.survivors import reason_for
@@ -42,6 +44,7 @@ from tests.ops import checks
 CSRC = build.ROOT / "csrc"
 # Not a kernel's own: what the emulator replaces, or other tests try number by number.
 LEFT_OUT = {"platform.cuh", "ptx.cuh", "numbers.cuh"}
+LEFT_OUT |= {f"gemm/hopper/{name}.cuh" for name in ("barrier", "tensor_map", "tma", "wgmma")}
 WIDTHS = dict(checks._KINK_WIDTH)
 CPU_SECONDS = 8  # of one trial, at least
 TIMES_LONGER = 5  # than the trial takes without a fault
@@ -154,6 +157,7 @@ def ops_of(file: str) -> list[str]:
     """The ops to try for a fault in a file, the likeliest first."""
     every = ["bias_act", "fir_resample", "factorized_modulation", "modulated_linear"]
     every += ["coord_linear", "fourier_features_at", "fourier_features", "frames_to_uint8"]
+    every += ["coord_chain"]
     stem = Path(file).stem
     own = [op for op in every if stem == op or stem.startswith(f"{op}_")]
     if own and file.endswith(".cu"):
@@ -170,11 +174,16 @@ class Trial:
     """One case of an op, forward and backward, in one arithmetic."""
 
     op: str
-    case: Case
+    case: Case | ChainCase
     kind: Kind
+    hopper: bool = False  # on the path for cards of 9.0
 
     def __str__(self) -> str:
-        return f"{self.op} {self.case.name} {self.kind}"
+        return f"{self.op} {self.case.name} {self.kind}" + (" hopper" if self.hopper else "")
+
+    def is_for(self, file: str, ops: Sequence[str]) -> bool:
+        """Whether it may catch a fault in this file, which these ops use."""
+        return self.op in ops and self.hopper == ("hopper" in file)
 
     def run(self) -> None:
         """Raises where something is wrong."""
@@ -186,6 +195,9 @@ class Trial:
             checks.check_exact(ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED)
             return
         tolerance = TF32_ERROR if self.kind.tf32 else None
+        if isinstance(self.case, ChainCase):
+            check_chain(self.case, self.kind.dtype)
+            return
         with self.kind.allowed():
             checks.check_gradients(
                 ALL_OPS[self.op], self.case, self.kind.dtype, checks.DISPATCHED, tolerance
@@ -196,12 +208,17 @@ def trials_of(ops: Iterable[str]) -> list[Trial]:
     """Cases of large tiles only where there are such tiles, in tensor cores' arithmetics."""
     found = []
     for name in ops:
+        if name == "coord_chain":
+            found += [Trial(name, case, kind) for kind in (BF16, F16) for case in CHAIN_CASES]
+            continue
         for kind in KINDS if name in LARGE else (F32, F64, BF16, F16):
             # A tolerance of tf32 is as wide as one of 16 bits.
             dtype = torch.bfloat16 if kind.tf32 else kind.dtype
             for case in cases_for_mutants(ALL_OPS[name], dtype):
                 if kind.has_tensor_cores or case not in LARGE.get(name, ()):
                     found.append(Trial(name, case, kind))
+        for kind in (BF16, F16) if name in LARGE else ():
+            found += [Trial(name, case, kind, hopper=True) for case in HOPPER[name]]
     return found
 
 
@@ -240,6 +257,7 @@ def try_in_process(
                 for trial in trials:
                     before = time.process_time()
                     _limit_to(round(before) + record.limit(trial))
+                    controls.set_hopper(trial.hopper)
                     trial.run()
                     os.write(write, f"{time.process_time() - before}\n".encode())
         except BaseException as error:
@@ -290,13 +308,17 @@ def try_all(mutants: Mutants, faults: Iterable[Fault], few: bool = False) -> lis
     build.load_emulated(library)
     faults = list(faults)
     tried = {fault.file: ops_of(fault.file) for fault in faults}
-    trials = trials_of(sorted({op for some in tried.values() for op in some}))
+    trials = [
+        trial
+        for trial in trials_of(sorted({op for some in tried.values() for op in some}))
+        if any(trial.is_for(file, ops) for file, ops in tried.items())
+    ]
     record = Record()
     if not few:
         _try_without_faults(trials, library, record)
     survivors = []
     for fault in faults:
-        ours = [trial for trial in trials if trial.op in tried[fault.file]]
+        ours = [trial for trial in trials if trial.is_for(fault.file, tried[fault.file])]
         verdict = try_in_process(fault, record.ordered(ours), library, record)
         if verdict == "survived":
             survivors.append(fault)

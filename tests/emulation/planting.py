@@ -33,7 +33,11 @@ class _Place:
     kind: str
 
 
-_BARRIER = re.compile(r"\b(?:__syncthreads\(\)|__syncwarp\(\)|cp_async_wait<[^;]+?>\(\));")
+_BARRIER = re.compile(
+    r"\b(?:__syncthreads\(\)|__syncwarp\(\)|cp_async_wait<[^;]+?>\(\)|fence_\w+\(\)|"
+    r"wgmma_(?:fence|commit|wait<\d>)\([^;]*\)|mbarrier_\w+\([^;]*\)|"
+    r"named_barrier_\w+\([^;]*\)|tma_store_\w+(?:<\d>)?\(\)|ring\.(?:start|release)\([^;]*\));"
+)
 _INTEGER = r"(?:const )?(?:int64_t|int32_t|uint32_t|int|unsigned|auto)"
 _DEFINITION = re.compile(rf"(?<!constexpr )\b{_INTEGER} \w+ = ")
 _BOOLEAN = re.compile(r"(?:\bbool \w+|\b\w+\[\w+\]) = ")

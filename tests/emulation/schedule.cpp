@@ -8,6 +8,9 @@
 #include "bank_conflicts.h"
 #include "counters.h"
 #include "fault.h"
+#include "gemm/hopper/wgmma.cuh"
+#include "mbarrier.h"
+#include "tma.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -22,14 +25,6 @@ uint32_t launch_serial = 0;
 namespace {
 
 uint64_t seed_state = 1;
-
-// xorshift: a whole order depends on few numbers, which need not be good ones.
-uint32_t draw(uint32_t below) {
-  seed_state ^= seed_state << 13;
-  seed_state ^= seed_state >> 7;
-  seed_state ^= seed_state << 17;
-  return static_cast<uint32_t>((seed_state >> 20) % below);
-}
 
 struct Block {
   std::unique_ptr<Lane[]> lanes;
@@ -46,6 +41,7 @@ Block block;
 void thread_main() {
   try {
     block.body(block.argument);
+    check_stores_read();
   } catch (const Fault& fault) {
     block.failed = true;
     block.fault = fault;
@@ -83,11 +79,14 @@ void set_up_block(dim3 size) {
     std::fill_n(lane.shared_accesses, kSharedUses, 0);
     lane.copy_group = 0;
     lane.copies.clear();
+    lane.tick = 1;
+    lane.fences = 0;
     warp.lanes[lane.lane] = &lane;
     warp.live |= 1u << lane.lane;
     lane.fiber.start(thread_main, i);
   }
   block.failed = false;
+  ordering = false;
   barrier_epoch = 1;
   ++block_serial;
 }
@@ -132,7 +131,8 @@ void run_warp(Warp& warp) {
       const Lane& other = block.lanes[j];
       const bool same = other.state == first.state &&
                         (first.state == State::kDone ||
-                         (other.where.line() == first.where.line() && other.mask == first.mask));
+                         (other.where.line() == first.where.line() && other.mask == first.mask &&
+                          other.waits_for == first.waits_for));
       if (same) {
         told[j] = true;
         ++alike;
@@ -143,6 +143,10 @@ void run_warp(Warp& warp) {
       text << "have left the kernel";
     } else if (first.state == State::kAtBarrier) {
       text << "wait at __syncthreads, " << text_of(first.where);
+    } else if (first.state == State::kAtMbarrier) {
+      text << "wait at " << text_of_mbarrier(first.waits_for) << ", " << text_of(first.where);
+    } else if (first.state == State::kAtNamedBarrier) {
+      text << "wait at named barrier " << first.waits_for << ", " << text_of(first.where);
     } else {
       text << "wait at " << first.operation << " with mask 0x" << std::hex << first.mask << std::dec
            << ", " << text_of(first.where);
@@ -163,9 +167,12 @@ void pass_barrier() {
       raise_deadlock();
     }
   }
+  std::vector<Lane*> all(block.threads);
   for (int i = 0; i < block.threads; ++i) {
+    all[i] = &block.lanes[i];
     block.lanes[i].state = State::kReady;
   }
+  meet(all.data(), block.threads);
   ++barrier_epoch;
   ++counters.barriers;
 }
@@ -181,14 +188,20 @@ void run_block() {
     for (const int number : order) {
       run_warp(block.warps[number]);
     }
-    bool done = true;
-    for (int i = 0; i < block.threads && done; ++i) {
-      done = block.lanes[i].state == State::kDone;
+    bool done = true, ready = false;
+    for (int i = 0; i < block.threads; ++i) {
+      done = done && block.lanes[i].state == State::kDone;
+      ready = ready || block.lanes[i].state == State::kReady;
     }
     if (done) {
+      check_copies_arrived();
+      check_products_ended();
       return;
     }
-    pass_barrier();
+    // What is copied arrives when nobody can go on without it.
+    if (!ready && !deliver_a_copy()) {
+      pass_barrier();
+    }
   }
 }
 
@@ -196,6 +209,22 @@ void run_block() {
 
 void set_seed(uint64_t seed) {
   seed_state = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
+}
+
+// xorshift: a whole order depends on few numbers, which need not be good ones.
+uint32_t draw(uint32_t below) {
+  seed_state ^= seed_state << 13;
+  seed_state ^= seed_state >> 7;
+  seed_state ^= seed_state << 17;
+  return static_cast<uint32_t>((seed_state >> 20) % below);
+}
+
+int block_threads() {
+  return block.threads;
+}
+
+Lane& lane_of(int thread) {
+  return block.lanes[thread];
 }
 
 uint32_t block_number() {
@@ -284,6 +313,14 @@ void __syncwarp(unsigned mask, std::source_location where) {
     if ((mask & warp.live) == warp.live) {
       ++warp.epoch;
     }
+    emu::Lane* met[32];
+    int count = 0;
+    for (int i = 0; i < 32; ++i) {
+      if ((mask >> i & 1u) != 0) {
+        met[count++] = warp.lanes[i];
+      }
+    }
+    emu::meet(met, count);
     ++emu::counters.warp_barriers;
   };
   emu::meet_warp("__syncwarp", mask, complete, nullptr, where);

@@ -13,6 +13,7 @@
 
 #include "cuda_words.h"
 #include "fiber.h"
+#include "order.h"
 
 namespace emu {
 
@@ -25,7 +26,7 @@ struct Warp;
 // finds every lane's operands, and all go on.
 using Complete = void (*)(Warp& warp, unsigned mask);
 
-enum class State { kReady, kAtExchange, kAtBarrier, kDone };
+enum class State { kReady, kAtExchange, kAtBarrier, kAtMbarrier, kAtNamedBarrier, kDone };
 
 // 16 bytes on their way from global to shared memory, see async_copy.h.
 struct PendingCopy {
@@ -53,6 +54,10 @@ struct Lane {
   int shared_accesses[kSharedUses] = {};  // since the warp last met
   int copy_group = 0;                     // that the next asynchronous copy joins
   std::vector<PendingCopy> copies;
+  int waits_for = -1;  // a number of the mbarriers or the named barriers
+  uint32_t tick = 1;   // of this thread in clocks
+  uint32_t fences = 0;
+  Clock seen;
 };
 
 // The addresses of one access to shared memory by the lanes of a warp.
@@ -78,6 +83,10 @@ extern uint32_t launch_serial;
 uint32_t block_number();  // in its grid
 
 void set_seed(uint64_t seed);
+uint32_t draw(uint32_t below);
+
+int block_threads();
+Lane& lane_of(int thread);
 
 // Waits for the lanes of `mask` to arrive at the same operation.
 void meet_warp(

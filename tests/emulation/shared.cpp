@@ -7,7 +7,9 @@
 #include "bank_conflicts.h"
 #include "counters.h"
 #include "fault.h"
+#include "mbarrier.h"
 #include "schedule.h"
+#include "tma.h"
 
 namespace emu {
 namespace {
@@ -16,8 +18,9 @@ constexpr int16_t kSeveral = -1;
 constexpr uint32_t kMostStaticBytes = 48 * 1024;  // of arrays whose size the compiler knows
 // Without the attribute that DIGAN_LAUNCH_SHARED sets, a block may have no more in all.
 constexpr int64_t kMostUnasked = 48 * 1024;
-constexpr int kAlignment = 128;  // of the memory that a launch sizes
-constexpr int kCellShift = 1;    // there
+constexpr int kAlignment = 1024;        // of the memory that a launch sizes
+int64_t most_bytes = kMostSharedBytes;  // of a block of this launch
+constexpr int kCellShift = 1;           // there
 
 int64_t layout_block = 0;
 uint32_t layout_end = 0;  // of the static arrays
@@ -26,6 +29,17 @@ uint32_t layout_end = 0;  // of the static arrays
 SharedStorage dynamic{"shared memory", kCellShift, 0, nullptr, nullptr, 0, kMostStaticBytes};
 std::vector<char> dynamic_data;
 std::vector<SharedCell> dynamic_cells;
+
+// Who reads a cell, in blocks that are watched by clocks. A list for each cell, in one pool.
+struct Reader {
+  int32_t next;
+  int16_t thread;  // -1 for a store of TMA
+  int32_t store;
+  uint32_t tick;
+  uint32_t epoch;  // of barriers
+};
+std::vector<Reader> readers;
+int32_t free_readers = -1;
 
 void place_static(SharedStorage& storage) {
   storage.offset = layout_end;
@@ -46,12 +60,14 @@ void open(SharedStorage& storage) {
   if (layout_block != block_serial) {
     layout_block = block_serial;
     layout_end = 0;
+    readers.clear();
+    free_readers = -1;
   }
   if (&storage != &dynamic) {
     place_static(storage);
   }
   const int64_t all = (layout_end + kAlignment - 1) / kAlignment * kAlignment + dynamic.bytes;
-  const int64_t most = dynamic.bytes > kMostUnasked ? kMostSharedBytes : kMostUnasked;
+  const int64_t most = dynamic.bytes > kMostUnasked ? most_bytes : kMostUnasked;
   if (dynamic.bytes > 0 && all > most) {
     fail("the block has ", all, " bytes of shared memory, arrays and ", dynamic.bytes,
          " of its launch, at most ", most);
@@ -98,7 +114,15 @@ Cells cells_of(SharedStorage& storage, int64_t at, int bytes, const char* verb) 
 
 void check_against_write(
     SharedStorage& storage, int64_t i, const SharedCell& cell, const Lane& lane, const char* what) {
-  if (cell.written != barrier_epoch || cell.writer == lane.thread) {
+  if (cell.mbarrier >= 0) {
+    if (!has_seen(lane, agent_of_mbarrier(cell.mbarrier), cell.tick)) {
+      fail("race: ", what, " ", place_of_cell(storage, i),
+           " without having waited for the copy that wrote it at ",
+           text_of_mbarrier(cell.mbarrier));
+    }
+    return;
+  }
+  if (cell.written != barrier_epoch || has_seen(lane, cell.writer, cell.tick)) {
     return;
   }
   const bool same_warp = cell.writer / 32 == lane.warp->number;
@@ -107,10 +131,65 @@ void check_against_write(
   }
 }
 
+void add_reader(SharedCell& cell, const Reader& reader) {
+  if (reader.thread >= 0) {
+    for (int32_t i = cell.readers; i >= 0; i = readers[i].next) {
+      if (readers[i].thread == reader.thread) {
+        readers[i].tick = reader.tick;
+        readers[i].epoch = reader.epoch;
+        return;
+      }
+    }
+  }
+  int32_t place = free_readers;
+  if (place >= 0) {
+    free_readers = readers[place].next;
+    readers[place] = reader;
+  } else {
+    place = static_cast<int32_t>(readers.size());
+    readers.push_back(reader);
+  }
+  readers[place].next = cell.readers;
+  cell.readers = place;
+}
+
+// All of them, but for those before the last barrier of the block, must be seen by who writes.
+void check_readers(SharedStorage& storage, int64_t i, SharedCell& cell, const Lane& lane) {
+  while (cell.readers >= 0) {
+    const int32_t place = cell.readers;
+    const Reader& reader = readers[place];
+    if (reader.thread < 0) {
+      if (!has_seen_store(lane, reader.store)) {
+        fail("writes ", place_of_cell(storage, i),
+             " before the store that reads it was waited for");
+      }
+    } else if (reader.epoch == barrier_epoch && !has_seen(lane, reader.thread, reader.tick)) {
+      fail("race: overwrites ", place_of_cell(storage, i), " which thread ", reader.thread,
+           " read, without a barrier between");
+    }
+    cell.readers = reader.next;
+    readers[place].next = free_readers;
+    free_readers = place;
+  }
+}
+
+void check_no_mbarrier(SharedStorage& storage,
+                       int64_t i,
+                       const SharedCell& cell,
+                       const char* verb) {
+  if (cell.is_mbarrier) {
+    fail(verb, " ", place_of_cell(storage, i), ", which is of an mbarrier");
+  }
+}
+
 }  // namespace
 
 SharedStorage& dynamic_shared(const char* name) {
   dynamic.name = name;
+  return dynamic;
+}
+
+SharedStorage& launch_shared() {
   return dynamic;
 }
 
@@ -132,6 +211,7 @@ void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane_n
   const Warp& warp = *lane.warp;
   for (int64_t i = cells.begin; i < cells.end; ++i) {
     SharedCell& cell = storage.cells[i];
+    check_no_mbarrier(storage, i, cell, "reads");
     if (cell.pending) {
       fail("reads ", place_of_cell(storage, i),
            " before the asynchronous copy to it was waited for");
@@ -140,6 +220,9 @@ void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane_n
       fail("reads ", place_of_cell(storage, i), ", which nobody wrote");
     }
     check_against_write(storage, i, cell, lane, "reads");
+    if (ordering) {
+      add_reader(cell, {-1, static_cast<int16_t>(lane.thread), -1, lane.tick, barrier_epoch});
+    }
     const auto warp_number = static_cast<int16_t>(warp.number);
     const auto lane_in_warp = static_cast<int16_t>(lane.lane);
     if (cell.read != barrier_epoch) {
@@ -164,12 +247,18 @@ void check_shared_write(SharedStorage& storage, int64_t at, int bytes) {
   const Warp& warp = *lane.warp;
   for (int64_t i = cells.begin; i < cells.end; ++i) {
     SharedCell& cell = storage.cells[i];
+    check_no_mbarrier(storage, i, cell, "writes");
     if (cell.pending) {
       fail("writes ", place_of_cell(storage, i),
            " before the asynchronous copy to it was waited for");
     }
+    if (cell.products > 0) {
+      fail("writes ", place_of_cell(storage, i), " before the wgmma that reads it was waited for");
+    }
     check_against_write(storage, i, cell, lane, "overwrites");
-    if (cell.read == barrier_epoch) {
+    if (cell.readers >= 0) {
+      check_readers(storage, i, cell, lane);
+    } else if (cell.read == barrier_epoch && !ordering) {
       const bool other_warp = cell.reading_warp != warp.number;
       const bool other_lane = cell.read_in_warp == warp.epoch && cell.reading_lane != lane.lane;
       if (other_warp || other_lane) {
@@ -184,7 +273,63 @@ void check_shared_write(SharedStorage& storage, int64_t at, int bytes) {
     cell.written = barrier_epoch;
     cell.written_in_warp = warp.epoch;
     cell.writer = static_cast<int16_t>(lane.thread);
+    cell.mbarrier = -1;
+    cell.tick = lane.tick;
+    cell.fences = lane.fences;
   }
+}
+
+void check_async_proxy_read(SharedStorage& storage, int64_t at, int bytes) {
+  const Cells cells = cells_of(storage, at, bytes, "reads");
+  for (int64_t i = cells.begin; i < cells.end; ++i) {
+    const SharedCell& cell = storage.cells[i];
+    if (cell.mbarrier < 0 && cell.written != 0 &&
+        !has_seen_fence(*self, cell.writer, cell.fences)) {
+      fail("an asynchronous access to ", place_of_cell(storage, i), ", which thread ", cell.writer,
+           " wrote, without its fence_proxy_async between");
+    }
+  }
+}
+
+void begin_async_write(SharedStorage& storage, int64_t at, int bytes, int mbarrier) {
+  open(storage);
+  check_async_proxy_read(storage, at, bytes);
+  check_shared_write(storage, at, bytes);
+  std::memset(storage.data + at, 0xff, static_cast<size_t>(bytes));
+  for (int64_t i = at >> storage.cell_shift; i < (at + bytes) >> storage.cell_shift; ++i) {
+    storage.cells[i].pending = true;
+    storage.cells[i].mbarrier = static_cast<int16_t>(mbarrier);
+  }
+}
+
+void end_async_write(SharedStorage& storage, int64_t at, int bytes, uint32_t phases_ended) {
+  for (int64_t i = at >> storage.cell_shift; i < (at + bytes) >> storage.cell_shift; ++i) {
+    storage.cells[i].pending = false;
+    storage.cells[i].tick = phases_ended;
+  }
+}
+
+void note_store_read(SharedStorage& storage, int64_t at, int bytes, int store) {
+  for (int64_t i = at >> storage.cell_shift; i < (at + bytes) >> storage.cell_shift; ++i) {
+    add_reader(storage.cells[i], {-1, -1, store, 0, 0});
+  }
+}
+
+void make_mbarrier_cells(SharedStorage& storage, int64_t at) {
+  constexpr int kBytes = 8;
+  check_shared_alignment(storage, at, kBytes);
+  check_shared_write(storage, at, kBytes);
+  for (int64_t i = at >> storage.cell_shift; i < (at + kBytes) >> storage.cell_shift; ++i) {
+    storage.cells[i].is_mbarrier = true;
+  }
+}
+
+void set_most_shared(int64_t bytes) {
+  most_bytes = bytes;
+}
+
+int64_t most_shared() {
+  return most_bytes;
 }
 
 void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes) {

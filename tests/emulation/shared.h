@@ -2,8 +2,8 @@
 //
 // For each cell it is known who wrote and who read it last, and between which barriers. Two
 // threads that touch a cell, one of them writing, race unless a __syncthreads stands between,
-// or a __syncwarp if both are of one warp (a shuffle is no memory barrier). Every race is
-// reported, whether or not this run's order made it show.
+// or a __syncwarp if both are of one warp (a shuffle is no memory barrier), or what is known by
+// clocks (order.h). Every race is reported, whether or not this run's order made it show.
 //
 // A cell is an element of an array of known size, and 2 bytes of the memory that a launch sizes,
 // so that this can be viewed as numbers of any type.
@@ -25,7 +25,13 @@ struct SharedCell {
   uint32_t read = 0, read_in_warp = 0;
   int16_t writer = 0;                          // thread
   int16_t reading_warp = 0, reading_lane = 0;  // or kSeveral
-  bool pending = false;  // an asynchronous copy that nobody has waited for will write it
+  uint16_t products = 0;  // of a warpgroup under way, which read it until they are waited for
+  bool pending = false;   // an asynchronous copy that nobody has waited for will write it
+  // In blocks that are watched by clocks:
+  bool is_mbarrier = false;
+  int16_t mbarrier = -1;          // at which a copy by TMA that wrote it arrived
+  uint32_t tick = 0, fences = 0;  // the writer's when it wrote, or the phase of that mbarrier
+  int32_t readers = -1;           // a list of them
 };
 
 struct SharedStorage {
@@ -42,14 +48,27 @@ struct SharedStorage {
 // running thread.
 void check_shared_read(SharedStorage& storage, int64_t at, int bytes, int lane = -1);
 void check_shared_write(SharedStorage& storage, int64_t at, int bytes);
+// Besides, what threads wrote there must be fenced: see fence_proxy_async.
+void check_async_proxy_read(SharedStorage& storage, int64_t at, int bytes);
 void check_shared_alignment(SharedStorage& storage, int64_t at, int bytes);
+// A copy by TMA, as the running thread starts it: the old content is gone. And as it has arrived,
+// to be seen by who has waited for that phase.
+void begin_async_write(SharedStorage& storage, int64_t at, int bytes, int mbarrier);
+void end_async_write(SharedStorage& storage, int64_t at, int bytes, uint32_t phases_ended);
+// The place is read by a store of TMA until that is known to be done.
+void note_store_read(SharedStorage& storage, int64_t at, int bytes, int store);
+void make_mbarrier_cells(SharedStorage& storage, int64_t at);
 // Notes one access for the counters.
 void count_shared(SharedStorage& storage, int64_t at, int bytes, SharedUse use);
 
 // What the launch that runs now gave its blocks.
 SharedStorage& dynamic_shared(const char* name);
+SharedStorage& launch_shared();  // the same, whatever the kernel calls it
 void set_dynamic_shared(int64_t bytes);
-constexpr int64_t kMostSharedBytes = 99 * 1024;  // of a block, on cards 8.6, 8.9 and 12.0
+// Of a block: on cards 8.6, 8.9 and 12.0, and on 9.0.
+constexpr int64_t kMostSharedBytes = 99 * 1024, kMostHopperBytes = 227 * 1024;
+void set_most_shared(int64_t bytes);
+int64_t most_shared();
 
 template <class T>
 class Shared {

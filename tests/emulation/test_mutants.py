@@ -121,6 +121,13 @@ def test_choices_are_places():
     ]
 
 
+def test_what_orders_copies_and_products_are_barriers():
+    lines = ["wgmma_fence(sums, rows[0]);", "wgmma_commit();", "wgmma_wait<1>();", "ring.start();"]
+    lines += ["mbarrier_wait(full(place), place.parity ^ 1u);", "fence_proxy_async();"]
+    lines += ["ring.release(before);", "named_barrier_sync(1, 256);", "tma_store_wait_read<0>();"]
+    assert planted(lines) == [("barrier", f"no {line}") for line in lines]
+
+
 def test_members_and_steps_are_places():
     lines = ["place_[2 * k] = Slice::offset(k, 1) + k;", "left_ -= kDepth<T>;", "w += kWidth;"]
     lines += ["next_[m][i] += Columns::template kAdvance<T>;", "w = 0;", "sum += a.v[i];"]

@@ -53,7 +53,8 @@ def typical(op, dtype=torch.float32):
 
 
 def test_every_op_has_cases():
-    assert set(OPS) | set(EXACT_OPS) == set(ops.status())
+    # Forward alone, with two results: tests/ops/test_coord_chain.py has its cases.
+    assert {*OPS, *EXACT_OPS, "coord_chain"} == set(ops.status())
     assert set(OPS) == set(TYPICAL)
     for op in OPS.values():
         names = [case.name for case in op.cases]

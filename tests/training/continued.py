@@ -11,10 +11,11 @@ import torch
 from digan.cli import main
 from digan.config import TrainConfig
 from digan.training.checkpoint import LATEST
-from tests.tiny_runs import settings_file
+from tests.tiny_runs import settings_file, tiny_config
 
 PARTS = ("seen", "generator", "discriminator", "average", "g_optimizer", "d_optimizer")
 KIMG = 0.048  # 12 iterations; states after 4, 8 and 12
+CONFIG = tiny_config(kimg=KIMG)
 
 
 def command(store: Path, outdir: Path, config: TrainConfig, *flags: str) -> list[str]:

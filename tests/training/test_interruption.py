@@ -35,6 +35,7 @@ from digan.training.step import Trainer
 from tests.conftest import ROOT
 from tests.tiny_runs import tiny_config
 from tests.training.continued import (
+    CONFIG,
     KIMG,
     command,
     complete,
@@ -45,25 +46,6 @@ from tests.training.continued import (
 )
 
 pytestmark = pytest.mark.usefixtures("few_samples")
-CONFIG = tiny_config(kimg=KIMG)
-
-
-@pytest.fixture(scope="module")
-def unbroken(store, tmp_path_factory) -> Path:
-    """The folder of a run that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("digan.training.samples.grid_shape", lambda resolution: (1, 2))
-        return complete(store, tmp_path_factory.mktemp("unbroken") / "runs", CONFIG)
-
-
-@pytest.fixture
-def stopped(unbroken, tmp_path) -> Path:
-    """A copy of the finished run that says it was stopped; its folder is `tmp_path/runs`."""
-    run = tmp_path / "runs" / unbroken.name
-    shutil.copytree(unbroken, run)
-    status = (run / "status.json").read_text()
-    (run / "status.json").write_text(status.replace("true", "false"))
-    return run
 
 
 def at_step(step: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,90 +276,6 @@ def test_fused_ops_of_a_run(monkeypatch):
     assert found("auto", "cpu") == found("reference", "cuda") == []
     monkeypatch.setenv("DIGAN_OPS", "reference")
     assert found("auto", "cuda") == []
-
-
-# ---------------------------------------------------------------- damaged states
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def test_a_truncated_state_falls_back_to_the_one_before(store, stopped, unbroken, capsys):
-    truncate(stopped / LATEST)
-    assert complete(store, stopped.parent, CONFIG, "--resume", "auto") == stopped
-    err = capsys.readouterr().err
-    assert f"{stopped / LATEST} is damaged" in err
-    assert f"continuing from {PREVIOUS}" in err
-    assert "continues at 0.032 of 0.048 kimg" in err
-    assert state_differences(stopped, unbroken) == []
-
-
-def test_a_flipped_bit_falls_back_to_the_state_before(store, stopped, unbroken, capsys):
-    """In the numbers of a tensor, where nothing but a checksum can tell."""
-    content = bytearray((stopped / LATEST).read_bytes())
-    weights = state_of(stopped)["average"]["mapping.layers.0.weight"].numpy().tobytes()
-    content[content.index(weights) + 5] ^= 1
-    (stopped / LATEST).write_bytes(content)
-    assert complete(store, stopped.parent, CONFIG, "--resume", "auto") == stopped
-    err = capsys.readouterr().err
-    assert re.search(rf"{LATEST} is damaged \(ValueError the checksum of .* is wrong\)", err)
-    assert f"continuing from {PREVIOUS}" in err
-    assert state_differences(stopped, unbroken) == []
-
-
-def test_two_truncated_states_are_an_error(store, stopped, capsys):
-    truncate(stopped / LATEST)
-    truncate(stopped / PREVIOUS)
-    before = sorted(path.name for path in stopped.iterdir())
-    assert main(command(store, stopped.parent, CONFIG, "--resume", str(stopped))) == 1
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert f"{PREVIOUS} is damaged" in err
-    assert sorted(path.name for path in stopped.iterdir()) == before  # nothing is lost
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"hello world\n", b"PK\x03\x04 and nothing", b"\x80\x02}q", b"\x30" * 9],
-)
-def test_bytes_that_are_no_state_are_named(tmp_path, content):
-    (tmp_path / LATEST).write_bytes(content)
-    with pytest.raises(DiganError, match=rf"{LATEST} is damaged"):
-        checkpoint.read_state(tmp_path)
-
-
-def test_states_of_others_are_named(tmp_path):
-    with pytest.raises(DiganError, match="has no training state to resume from"):
-        checkpoint.read_state(tmp_path)
-    for content, message in (
-        ({"generator": {}}, "is no training state of digan"),
-        ({"format": "digan-training-state", "format_version": 1}, "it has no average"),
-    ):
-        torch.save(content, tmp_path / LATEST)
-        with pytest.raises(DiganError, match=message):
-            checkpoint.read_state(tmp_path)
-
-
-def test_states_of_a_newer_format_are_not_guessed_at(stopped):
-    state = state_of(stopped)
-    torch.save({**state, "format_version": 2}, stopped / LATEST)
-    with pytest.raises(DiganError, match="has format version 2, this program reads up to 1"):
-        checkpoint.read_state(stopped)
-
-
-def test_a_state_that_runs_code_is_refused(tmp_path):
-    torch.save({"format": "digan-training-state", "generator": os.system}, tmp_path / LATEST)
-    with pytest.raises(DiganError, match="is damaged"):
-        checkpoint.read_state(tmp_path)
-
-
-def test_tensors_that_do_not_fit_are_an_error(store, stopped):
-    state = state_of(stopped)
-    state["generator"]["w_avg"] = torch.zeros(3)
-    torch.save(state, stopped / LATEST)
-    with pytest.raises(DiganError, match=r"does not fit its own settings.*w_avg"):
-        train(CONFIG, store, stopped.parent, resume=str(stopped), progress=False)
 
 
 # ---------------------------------------------------------------- out of disk
