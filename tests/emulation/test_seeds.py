@@ -11,8 +11,10 @@ import re
 import pytest
 import torch
 
+from digan import ops
+from tests import chain_cases
 from tests.emulation.build import emulated
-from tests.emulation.linear_kinds import BF16, F32, F64, TF32, Run, run
+from tests.emulation.linear_kinds import BF16, F32, F64, TF32, Kind, Run, run
 from tests.exact_op_cases import ALL_OPS, EXACT_OPS
 from tests.op_cases import make_inputs
 from tests.ops import checks
@@ -33,18 +35,35 @@ CASES = {
                          ("to_rgb_linear_clamp", BF16), ("three_outputs_long_rows", F32),
                          ("parts_of_rows", F32)),
 }  # fmt: skip
+HOPPER = {
+    "coord_linear": (("large_tiles_gelu", BF16),),
+    "modulated_linear": (("large_tiles_gelu", BF16),),
+}
+CHAINS = ("above_a_slice", "skip_clamp")
+TABLE = [
+    *((name, case, kind, "") for name, cases in CASES.items() for case, kind in cases),
+    *((name, case, kind, "hopper") for name, cases in HOPPER.items() for case, kind in cases),
+    *(("coord_chain", case, BF16, "") for case in CHAINS),
+]
 each_case = pytest.mark.parametrize(
-    ("name", "case", "kind"),
-    [pytest.param(n, c, k, id=f"{n}-{c}-{k}") for n, cases in CASES.items() for c, k in cases],
+    ("name", "case", "kind", "path"),
+    [pytest.param(*row, id="-".join(map(str, row)).rstrip("-")) for row in TABLE],
 )
 
 
-def outcome(name: str, case_name: str, kind, seed: int) -> Run:
+def outcome(name: str, case_name: str, kind: Kind, path: str, seed: int) -> Run:
     """Output, gradients and launches."""
+    if name == "coord_chain":
+        chain = next(c for c in chain_cases.CASES if c.name == case_name)
+        inputs = chain_cases.make_chain(chain, kind.dtype)
+        with emulated(seed) as controls:
+            results = ops.coord_chain(**inputs, **chain.options, impl="auto")
+            found = {f"out {i}": out for i, out in enumerate(results) if out is not None}
+            return Run(found, controls.launches())
     op = ALL_OPS[name]
     case = checks.case_of(op, case_name)
     if name not in EXACT_OPS:
-        return run(op, case, kind, seed)
+        return run(op, case, kind, seed, hopper=path == "hopper")
     inputs = make_inputs(op, case, checks.generator_of(f"seeds {case_name}"), kind.dtype)
     with emulated(seed) as controls:
         return Run({"out": checks.call(op, case, inputs)}, controls.launches())
@@ -52,12 +71,12 @@ def outcome(name: str, case_name: str, kind, seed: int) -> Run:
 
 @pytest.mark.soak
 @each_case
-def test_results_do_not_depend_on_the_order_of_threads(name, case, kind, soak):
+def test_results_do_not_depend_on_the_order_of_threads(name, case, kind, path, soak):
     """Two orders here, a hundred in a soak."""
-    first = outcome(name, case, kind, seed=0)
+    first = outcome(name, case, kind, path, seed=0)
     assert all(tensor.numel() for tensor in first.found.values())
     for seed in range(1, 100 if soak else 2):
-        again = outcome(name, case, kind, seed).found
+        again = outcome(name, case, kind, path, seed).found
         assert [n for n in first.found if not torch.equal(again[n], first.found[n])] == [], seed
 
 
@@ -67,10 +86,7 @@ def test_every_kernel_has_a_case():
     for path in (*checks.CSRC.rglob("*.cu"), *checks.CSRC.rglob("*.cuh")):
         there |= set(re.findall(r"__global__[^;{]*?\b(\w+_kernel)\(", path.read_text()))
     launched = {
-        record["kernel"].split("<")[0]
-        for name, cases in CASES.items()
-        for case, kind in cases
-        for record in outcome(name, case, kind, seed=0).launches
+        record["kernel"].split("<")[0] for row in TABLE for record in outcome(*row, seed=0).launches
     }
-    assert len(there) >= 24
+    assert len(there) >= 30
     assert there - launched == set()

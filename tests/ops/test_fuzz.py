@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from digan import ops
+from tests import chain_cases
 from tests.emulation.build import emulated
 from tests.exact_op_cases import ALL_OPS
 from tests.op_cases import Case, generator_of, make_inputs
@@ -116,6 +117,30 @@ def test_what_is_no_dense_tensor_is_refused(op, impl):
             with pytest.raises(TypeError) as raised:
                 op.function(**{**inputs, name: value}, impl=impl)
             assert str(raised.value) == f"{name} must be {rule}"
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_chains_refuse_by_name(impl):
+    case = next(c for c in chain_cases.CASES if c.name == "skip_clamp")
+    inputs = chain_cases.make_chain(case, torch.bfloat16)
+    refused = {
+        "rgb_layers": [None, "1", [1.5], 1, [[0]]],
+        "alpha": ["1", math.nan, 1j, 10**400],
+        "clamp": ["1", math.nan, -1, torch.ones(2)],
+    }
+    for name, tensor in inputs.items():
+        refused[name] = ["x", 1.5, np.ones(2), tensor.to_sparse(), tensor.long(), tensor[None],
+                         tensor.to("meta"), tensor.to(torch.float8_e4m3fn)]  # fmt: skip
+        if name not in ("skip", "image", "onward"):
+            refused[name].append(None)
+    for name, values in refused.items():
+        for value in values:
+            with pytest.raises((TypeError, ValueError)) as raised:
+                ops.coord_chain(**{**inputs, **case.options, name: value}, impl=impl)
+            said = str(raised.value)
+            assert name in said or (name == "freq" and "on the device of freq" in said), said
+            assert "\n" not in said
+    assert ops.coord_chain(**inputs, **case.options, impl=impl)[0].isfinite().all()
 
 
 LINEAR = ("bias_act", "modulated_linear", "coord_linear")

@@ -15,10 +15,13 @@ constexpr Shape kShapes[] = {{{1, 1, 1, 1, 1}, 1},     {{2, 3, 4, 6, 8}, 7},
                              {{1, 1, 6, 18, 72}, 136}, {{1, 2, 20, 18, 5}, 9},
                              {{0, 2, 4, 2, 3}, 5},     {{2, 2, 4, 0, 3}, 5}};
 
-void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
+void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) {
   const digan::Pointwise p = draw.pointwise();
-  const std::string what = std::string(name_of(number)) + (tf32 ? " tf32 " : " ") + text_of(s) +
-                           " O " + std::to_string(s.outputs) + " " + text_of(p);
+  const std::string what = std::string(name_of(number)) +
+                           (tf32     ? " tf32 "
+                            : hopper ? " hopper "
+                                     : " ") +
+                           text_of(s) + " O " + std::to_string(s.outputs) + " " + text_of(p);
   const Number wide = wide_of(number);
   const int64_t size = s.pixels() * s.outputs;
   const int64_t weights = s.videos * s.outputs * 2 * s.frequencies;
@@ -27,6 +30,7 @@ void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
   const auto give_to = [&](Call& call, digan::CoordLinearCall& arguments) {
     arguments.grid = grid_of(call, s, draw.flip() ? Number::kF32 : Number::kF64, number, wide);
     arguments.tf32 = tf32;
+    arguments.hopper = hopper;
     arguments.outputs = s.outputs;
     arguments.weight = call.in(number, weights, 0.1);
   };
@@ -73,9 +77,11 @@ void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
 void run(Draw& draw) {
   for (const Shape& shape : kShapes) {
     for (const Number number : kNumbers) {
-      run_one(draw, number, false, shape);
+      run_one(draw, number, false, false, shape);
     }
-    run_one(draw, Number::kF32, true, shape);
+    run_one(draw, Number::kF32, true, false, shape);
+    run_one(draw, Number::kBF16, false, true, shape);
+    run_one(draw, Number::kF16, false, true, shape);
   }
 }
 

