@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from digan.ops._check import check_number, described
+
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
 
@@ -31,7 +33,8 @@ class Activation:
 
 def _step(z: Tensor, below: float) -> Tensor:
     # Filled tensors, for `where` of two numbers would round them to float32.
-    return torch.where(z > 0, torch.ones_like(z), torch.full_like(z, below))
+    # `below` as a factor, for one that the dtype cannot hold would be refused.
+    return torch.where(z > 0, torch.ones_like(z), torch.ones_like(z).mul_(below))
 
 
 def _gelu_derivative(z: Tensor, _: float) -> Tensor:
@@ -73,17 +76,29 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def check_activation(name: str, alpha: float | None, clamp: float | None) -> float:
-    """Checks the three arguments and returns alpha with its default filled in.
+def check_activation(
+    name: str, alpha: float | None, gain: float = 1.0, clamp: float | None = None
+) -> tuple[float, float, float | None]:
+    """Checks the arguments and returns alpha, with its default filled in, gain and clamp.
 
     Raises:
-        ValueError: unknown activation, or clamp not positive.
+        ValueError: unknown activation, clamp not positive, a number that is not finite (clamp may
+            be infinite) or beyond float32's.
+        TypeError: what is no number.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    if clamp is not None and not clamp > 0:
-        raise ValueError(f"clamp must be positive or None, got {clamp}")
-    return ACTIVATIONS[name].alpha if alpha is None else float(alpha)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        names = ", ".join(ACTIVATIONS)
+        raise ValueError(f"activation must be one of {names}, got {described(name)}")
+    alpha = ACTIVATIONS[name].alpha if alpha is None else check_number("alpha", alpha)
+    gain = check_number("gain", gain)
+    if clamp is None or (isinstance(clamp, float) and clamp == math.inf):
+        return alpha, gain, clamp
+    if isinstance(clamp, float) and math.isnan(clamp):
+        raise ValueError("clamp must be positive or None, got nan")
+    clamp = check_number("clamp", clamp)
+    if not clamp > 0:
+        raise ValueError(f"clamp must be positive or None, got {clamp:g}")
+    return alpha, gain, clamp
 
 
 def slope_from_output(name: str, alpha: float, gain: float) -> bool:
@@ -103,12 +118,20 @@ def round_to(value: float, dtype: torch.dtype) -> float:
     return float(struct.unpack("<f", struct.pack("<I", bits))[0])
 
 
+def _bound(clamp: float, dtype: torch.dtype) -> float:
+    """The clamp, or infinity where the dtype has no number so large: PyTorch would refuse it."""
+    return clamp if clamp <= torch.finfo(dtype).max else math.inf
+
+
 def activate(z: Tensor, name: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
     """The pipeline on a pre-activation, differentiable to any order."""
     y = ACTIVATIONS[name].function(z, alpha)
     if gain != 1:
         y = y * gain
-    return y if clamp is None else y.clamp(-clamp, clamp)
+    if clamp is None:
+        return y
+    bound = _bound(clamp, y.dtype)
+    return y.clamp(-bound, bound)
 
 
 def activate_(z: Tensor, name: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
@@ -121,7 +144,10 @@ def activate_(z: Tensor, name: str, alpha: float, gain: float, clamp: float | No
         z = ACTIVATIONS[name].function(z, alpha)
     if gain != 1:
         z.mul_(gain)
-    return z if clamp is None else z.clamp_(-clamp, clamp)
+    if clamp is None:
+        return z
+    bound = _bound(clamp, z.dtype)
+    return z.clamp_(-bound, bound)
 
 
 def apply_slope(
@@ -141,7 +167,9 @@ def apply_slope(
         assert z is not None
         slope = ACTIVATIONS[name].derivative(z, alpha) * gain
         if clamp is not None:
-            slope = slope * ((ACTIVATIONS[name].function(z, alpha) * gain).abs() < clamp)
+            # Chosen, as an infinite slope times zero would be NaN; what is NaN stays so.
+            cut = (ACTIVATIONS[name].function(z, alpha) * gain).abs() >= clamp
+            slope = torch.where(cut, 0.0, slope)
         return grad * slope
     # PyTorch's own backward kernels: one pass each, and differentiable by grad.
     if clamp is not None:

@@ -2,8 +2,73 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from typing import Any
+
 import torch
 from torch import Tensor
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# Of the numbers behind an activation: PyTorch's own functions take no larger ones for float32.
+_LARGEST = torch.finfo(torch.float32).max
+
+
+def described(value: Any) -> str:
+    """A value of any type for a message: on one line, and short."""
+    if value is None or isinstance(value, (bool, float, complex)):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if -(2**64) < value < 2**64 else "an integer beyond 64 bits"
+    if isinstance(value, str) and len(value) <= 40:
+        return repr(value)
+    if isinstance(value, (list, tuple)) and len(value) <= 4:
+        return f"[{', '.join(described(v) for v in value)}]"
+    return f"a {type(value).__name__}"
+
+
+def check_tensor(name: str, tensor: Any) -> None:
+    """Checks for a dense tensor. Raises TypeError."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {described(tensor)}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {tensor.layout}")
+
+
+def check_number(name: str, value: Any) -> float:
+    """A finite real number of float32's range as a float.
+
+    Raises TypeError for what is no number, ValueError for others.
+    """
+    number = value if type(value) is float else math.nan
+    if type(value) is not float:
+        if isinstance(value, str) or not hasattr(type(value), "__float__"):
+            raise TypeError(f"{name} must be a number, got {described(value)}")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        except (TypeError, ValueError, RuntimeError):  # a tensor of several numbers, or of none
+            raise TypeError(f"{name} must be a number, got {described(value)}") from None
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{name} must be finite and in float32's range, got {described(value)}")
+    return number
+
+
+def check_integer(name: str, value: Any) -> int:
+    """An integer of any type. Raises TypeError."""
+    if isinstance(value, int):
+        return int(value) if isinstance(value, bool) else value
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {described(value)}") from None
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Checks for True or False. Raises TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {described(value)}")
 
 
 def check_shape(
@@ -12,8 +77,9 @@ def check_shape(
     """Checks a tensor's shape against a pattern of letters and numbers, binding the letters.
 
     `dims` carries the letters from one argument to the next; `"*"` stands for any number of
-    axes. Raises ValueError: "freq must be [B, F, 2], got [4, 128]".
+    axes. Raises ValueError: "freq must be [B, F, 2], got [4, 128]"; TypeError for no tensor.
     """
+    check_tensor(name, tensor)
     shape = tuple(tensor.shape)
     fixed = [p for p in pattern if p != "*"]
     ok = len(shape) >= len(fixed) if "*" in pattern else len(shape) == len(pattern)
@@ -34,13 +100,18 @@ def check_shape(
 
 
 def check_floating(**tensors: Tensor | None) -> None:
-    """Checks for floating point (TypeError) and for one device (ValueError)."""
+    """Checks what is given for floating point (TypeError) and for one device (ValueError)."""
     first: tuple[str, torch.device] | None = None
     for name, tensor in tensors.items():
         if tensor is None:
             continue
+        check_tensor(name, tensor)
         if not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+        if tensor.dtype not in DTYPES:
+            raise TypeError(
+                f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}"
+            )
         if first is None:
             first = (name, tensor.device)
         elif tensor.device != first[1]:

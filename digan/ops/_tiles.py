@@ -65,7 +65,10 @@ def product(
     the library that it uses for bfloat16 and for convolutions.
     """
     if _onednn is not None and _onednn_serves(x, weight):
-        bias = None if bias is None else bias.contiguous()  # it reads a strided bias as dense
+        if bias is not None:
+            # It reads a strided bias as dense, and knows no third dtype.
+            own = bias.dtype in (x.dtype, torch.float32)
+            bias = (bias if own else bias.to(x.dtype)).contiguous()
         fused = _ONEDNN_NAMES.get(activation)
         slope = [alpha] if activation == "lrelu" else []
         out: Tensor = _onednn(_dense(x), _dense(weight), bias, fused or "none", slope, "")

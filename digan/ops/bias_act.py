@@ -15,7 +15,7 @@ from digan.ops._activation import (
     check_activation,
     slope_from_output,
 )
-from digan.ops._check import check_floating
+from digan.ops._check import check_floating, check_integer, check_tensor
 from digan.ops._tiles import channel_blocks, has_blocks, on_cpu
 
 
@@ -48,11 +48,14 @@ def bias_act(
         Tensor of x's shape, dtype and strides. Differentiable to any order.
 
     Raises:
-        ValueError: wrong shape, unknown activation, clamp not positive.
+        ValueError: wrong shape, unknown activation, clamp not positive, a number beyond float32's.
+        TypeError: an argument of another type.
         OpUnavailableError: `impl="fused"` without kernels.
     """
+    check_tensor("x", x)
     check_floating(x=x, bias=bias)
-    alpha = check_activation(activation, alpha, clamp)
+    alpha, gain, clamp = check_activation(activation, alpha, gain, clamp)
+    dim = check_integer("dim", dim)
     if not -x.dim() <= dim < x.dim():
         raise ValueError(f"dim must be an axis of x, which has {x.dim()}, got {dim}")
     dim = dim % x.dim()

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
+from digan.ops._activation import check_activation
+from digan.ops._check import (
+    check_floating,
+    check_integer,
+    check_same_dtype,
+    check_shape,
+    check_wide,
+    described,
+)
 from digan.ops._rotation import cells
 from digan.ops.coord_linear import coord_linear
 from digan.ops.modulated_linear import modulated_linear
@@ -73,12 +81,15 @@ def coord_chain(
         The picture, of freq's dtype, and `next`, of weight's dtype, or None without `onward`.
 
     Raises:
-        ValueError: shapes that do not fit. TypeError: mixed dtypes.
+        ValueError: shapes that do not fit. TypeError: mixed dtypes, arguments of another type.
         OpUnavailableError: `impl="fused"` without kernels, or where they do not serve the call.
     """
     tensors = (freq, phase, y, x, weight, hidden, bias, rgb_weight, rgb_bias, skip, image, onward)
-    rgb_layers = list(rgb_layers)
-    _check(*tensors, rgb_layers=rgb_layers, clamp=clamp)
+    if isinstance(rgb_layers, str) or not isinstance(rgb_layers, Iterable):
+        raise TypeError(f"rgb_layers must be integers, got {described(rgb_layers)}")
+    rgb_layers = [check_integer("rgb_layers", layer) for layer in rgb_layers]
+    alpha, _, clamp = check_activation("lrelu", alpha, clamp=clamp)
+    _check(*tensors, rgb_layers=rgb_layers)
     weight, hidden, rgb_weight, skip, onward = _registry.autocast(
         weight, hidden, rgb_weight, skip, onward
     )
@@ -172,15 +183,12 @@ def _check(
     onward: Tensor | None,
     *,
     rgb_layers: list[int],
-    clamp: float | None,
 ) -> None:
     dims: dict[str, int] = {}
     check_floating(
         freq=freq, phase=phase, y=y, x=x, weight=weight, hidden=hidden, bias=bias,
         rgb_weight=rgb_weight, rgb_bias=rgb_bias, skip=skip, image=image, onward=onward,
     )  # fmt: skip
-    if clamp is not None and not clamp > 0:
-        raise ValueError(f"clamp must be positive or None, got {clamp}")
     check_shape(dims, "freq", freq, ("B", "F", 2))
     check_shape(dims, "phase", phase, ("B", "T", "F"))
     check_shape(dims, "y", y, ("H",))

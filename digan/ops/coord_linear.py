@@ -17,7 +17,7 @@ from digan.ops._activation import (
     check_activation,
     slope_from_output,
 )
-from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
+from digan.ops._check import check_flag, check_floating, check_same_dtype, check_shape, check_wide
 from digan.ops._coord_linear_tiles import coord_linear_gradients_tiled, coord_linear_tiled
 from digan.ops._rotation import cells, rotate, unrotate
 from digan.ops._tf32 import matmul, operand
@@ -69,7 +69,9 @@ def coord_linear(
     """
     dims: dict[str, int] = {}
     check_floating(freq=freq, phase=phase, y=y, x=x, weight=weight, bias=bias, skip=skip)
-    alpha = check_activation(activation, alpha, clamp)
+    alpha, gain, clamp = check_activation(activation, alpha, gain, clamp)
+    if tf32 is not None:
+        check_flag("tf32", tf32)
     check_shape(dims, "freq", freq, ("B", "F", 2))
     check_shape(dims, "phase", phase, ("B", "T", "F"))
     check_shape(dims, "y", y, ("H",))
@@ -107,11 +109,18 @@ def _shared_embedding(freq: Tensor, y: Tensor, x: Tensor, dtype: torch.dtype) ->
     return features.view(freq.shape[0], y.shape[0] * x.shape[0], 2 * freq.shape[1])
 
 
-def _stacked(frames: list[Tensor], like: Tensor, shape: list[int]) -> Tensor:
-    """[B, T, *shape] from T tensors [B, *shape]; T may be 0."""
+def _stacked(frames: list[Tensor], like: Tensor, shape: list[int], *parents: Tensor) -> Tensor:
+    """[B, T, *shape] from T tensors [B, *shape]; T may be 0.
+
+    Without a frame the result hangs on `like` and `parents` all the same, so that its gradient
+    is zero and not missing.
+    """
     if frames:
         return torch.stack(frames, dim=1)
-    return like.new_zeros(like.shape[0], 0, *shape) + 0 * like.sum()
+    empty = like.new_zeros(like.shape[0], 0, *shape) + 0 * like.sum()
+    for parent in parents:
+        empty = empty + 0 * parent.sum()
+    return empty
 
 
 def _pre_activation(
@@ -129,7 +138,7 @@ def _pre_activation(
     embedding = _shared_embedding(freq, y, x, weight.dtype)
     # Frame by frame: a broadcast product would copy the embedding for every frame.
     frames = [matmul(embedding, v.transpose(1, 2), tf32) for v in rotated.unbind(1)]
-    z = _stacked(frames, embedding, [embedding.shape[1], weight.shape[1]])
+    z = _stacked(frames, embedding, [embedding.shape[1], weight.shape[1]], rotated)
     if bias is not None:
         z = z + bias.to(z.dtype)
     z = z.view(*phase.shape[:2], y.shape[0], x.shape[0], weight.shape[1])

@@ -145,7 +145,7 @@ class CoordMLP(nn.Module):
         self.coordinates, self.out_features = coordinates, out_features
         self.signals, self.code_features, self.rank = signals, code_features, rank
         self.activation, self.impl = activation, impl
-        self.alpha = check_activation(activation, alpha, None)
+        self.alpha, *_ = check_activation(activation, alpha)
         self.first_alpha = self.alpha if first_alpha is None else float(first_alpha)
         scale = torch.as_tensor(frequency_scale, dtype=torch.get_default_dtype())
         if tuple(scale.shape) not in ((), (coordinates,)):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
+from digan.ops._check import check_flag, check_floating, check_same_dtype, check_shape, check_wide
 
 EPSILON = 1e-8
 
@@ -47,6 +47,7 @@ def factorized_modulation(
         raise ValueError(f"left must be [B, O, R] with R at least 1, got {list(left.shape)}")
     check_wide(weight=weight)
     check_same_dtype(weight=weight, left=left, right=right)
+    check_flag("demodulate", demodulate)
     if _registry.takes_formula("factorized_modulation", impl, weight):
         return factorized_modulation_reference(weight, left, right, demodulate)
     out: Tensor = torch.ops.digan.factorized_modulation(weight, left, right, demodulate)
@@ -105,7 +106,8 @@ def _gradients(
         norm = torch.linalg.vector_norm(u, dim=2, keepdim=True)
         safe = torch.where(norm == 0, 1.0, norm)
         m = norm + EPSILON
-        du = grad / m - u * ((grad * u).sum(2, keepdim=True) / (safe * m * m))
+        unit = u / m  # divided first: n * m^2 of large rows is beyond float32
+        du = grad / m - unit * ((grad * unit).sum(2, keepdim=True) / safe)
     dm = du * weight * scale
     return (
         (du * factor).sum(0),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,19 +11,48 @@ from torch import Tensor
 from torch.nn import functional
 
 from digan.ops import _registry
-from digan.ops._check import check_floating
+from digan.ops._check import (
+    check_flag,
+    check_floating,
+    check_integer,
+    check_number,
+    check_tensor,
+    described,
+)
 from digan.ops._tiles import on_cpu
+
+_MOST_FACTOR = 1 << 20  # as in csrc/fir_resample.h
+_MOST_PADDING = 1 << 30
+
+
+def _integers(name: str, rule: str, value: Any) -> list[int]:
+    """One integer or a sequence of them as a list."""
+    if isinstance(value, int):
+        return [check_integer(name, value)]
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be {rule}, got {described(value)}")
+    try:
+        return [check_integer(name, v) for v in value]
+    except TypeError:
+        raise TypeError(f"{name} must be {rule}, got {described(value)}") from None
 
 
 def _pair(name: str, value: int | Sequence[int]) -> list[int]:
-    pair = [value, value] if isinstance(value, int) else list(value)
+    rule = "a positive integer or two [x, y]"
+    pair = _integers(name, rule, value)
+    pair = pair * 2 if isinstance(value, int) else pair
     if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"{name} must be a positive integer or two [x, y], got {value}")
+        raise ValueError(f"{name} must be {rule}, got {described(value)}")
+    if max(pair) > _MOST_FACTOR:
+        raise ValueError(f"{name} must be at most {_MOST_FACTOR}, got {described(value)}")
     return pair
 
 
-def _check_taps(filter: Tensor) -> None:
-    """One or two axes, at least one tap, and finite where the numbers can be seen at no cost."""
+def _check_taps(filter: Tensor, dtype: torch.dtype) -> None:
+    """One or two axes, at least one tap, and finite where the numbers can be seen at no cost.
+
+    Finite in `dtype` too, in which images may be multiplied by them.
+    """
     if filter.dim() not in (1, 2):
         raise ValueError(f"filter must be [K] or [Ky, Kx], got {list(filter.shape)}")
     if filter.numel() == 0:
@@ -30,13 +60,14 @@ def _check_taps(filter: Tensor) -> None:
     if filter.device.type != "cpu" or torch.compiler.is_compiling():
         return
     try:
-        taps = filter.detach()
+        taps = filter.detach().to(dtype)
         finite = bool(torch.isfinite(taps).all())
     except RuntimeError:  # a tracer's stand-in, which has no numbers
         return
     if not finite:
-        bad = taps[~torch.isfinite(taps)][0].item()
-        raise ValueError(f"filter must have finite taps, got {bad}")
+        bad = filter.detach()[~torch.isfinite(taps)][0].item()
+        where = f" in {dtype}" if math.isfinite(bad) else ""
+        raise ValueError(f"filter must have finite taps{where}, got {bad}")
 
 
 def fir_resample(
@@ -62,8 +93,8 @@ def fir_resample(
     Args:
         x: float64, float32, bfloat16 or float16, any strides; channels-last stays so.
         filter: taps, applied as a true convolution; 1-D filters act on both axes. They must be
-            finite. That is checked where it costs nothing, on filters in CPU memory; a filter on
-            a GPU is taken as it is, since looking at it would wait for the GPU.
+            finite, in x's dtype too. That is checked where it costs nothing, on filters in CPU
+            memory; a filter on a GPU is taken as it is, since looking at it would wait for it.
         up, down: factors, one or two [x, y].
         padding: zeros on every side, one, two [x, y] or four [x0, x1, y0, y1] numbers.
         gain: factor of the filter as a whole.
@@ -71,22 +102,33 @@ def fir_resample(
         impl: `auto`, `fused` or `reference`, see `digan.ops`.
 
     Raises:
-        ValueError: wrong shape, an output with no sample, or a tap that is not finite.
+        ValueError: wrong shape, an output with no sample, a tap that is not finite, up or down
+            above 2^20, padding beyond 2^30, a gain beyond float32's numbers.
+        TypeError: an argument of another type.
         OpUnavailableError: `impl="fused"` without kernels.
 
     No gradient flows to the filter.
     """
+    check_tensor("x", x)
     check_floating(x=x, filter=filter)
     if x.dim() != 4:
         raise ValueError(f"x must be [N, C, H, W], got {list(x.shape)}")
     if filter is not None:
-        _check_taps(filter)
+        _check_taps(filter, x.dtype)
     up, down = _pair("up", up), _pair("down", down)
-    pad = [padding] * 4 if isinstance(padding, int) else list(padding)
+    rule = "one, two or four integers"
+    pad = _integers("padding", rule, padding)
+    pad = pad * 4 if isinstance(padding, int) else pad
     if len(pad) == 2:
         pad = [pad[0], pad[0], pad[1], pad[1]]
     if len(pad) != 4:
-        raise ValueError(f"padding must be one, two or four integers, got {padding}")
+        raise ValueError(f"padding must be {rule}, got {described(padding)}")
+    if max(map(abs, pad)) > _MOST_PADDING:
+        raise ValueError(
+            f"padding must be {-_MOST_PADDING} to {_MOST_PADDING}, got {described(padding)}"
+        )
+    check_flag("flip_filter", flip_filter)
+    gain = check_number("gain", gain)
     height, width = _output_size(x, filter, up, down, pad)
     if height < 1 or width < 1:
         raise ValueError(

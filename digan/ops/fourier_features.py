@@ -18,7 +18,14 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating, check_same_dtype, check_shape, check_wide
+from digan.ops._check import (
+    DTYPES,
+    check_floating,
+    check_same_dtype,
+    check_shape,
+    check_wide,
+    described,
+)
 from digan.ops._tiles import on_cpu, tiles
 
 Table = tuple[Tensor, Tensor]  # sines and cosines
@@ -27,8 +34,12 @@ Table = tuple[Tensor, Tensor]  # sines and cosines
 def output_dtype(dtype: torch.dtype | None, freq: Tensor) -> torch.dtype:
     """The dtype asked for, freq's by default; TypeError where it is no floating-point one."""
     dtype = freq.dtype if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype or None, got {described(dtype)}")
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype must be float64, float32, bfloat16 or float16, got {dtype}")
     return dtype
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from digan.ops import _registry
-from digan.ops._check import check_floating
+from digan.ops._check import check_floating, check_tensor
 
 
 def frames_to_uint8(
@@ -32,6 +32,7 @@ def frames_to_uint8(
         TypeError: frames are no floating-point numbers.
         OpUnavailableError: `impl="fused"` without kernels.
     """
+    check_tensor("frames", frames)
     check_floating(frames=frames)
     if _registry.takes_formula("frames_to_uint8", impl, frames):
         return frames_to_uint8_reference(frames)

@@ -17,7 +17,7 @@ from digan.ops._activation import (
     check_activation,
     slope_from_output,
 )
-from digan.ops._check import check_floating, check_same_dtype, check_shape
+from digan.ops._check import check_flag, check_floating, check_same_dtype, check_shape
 from digan.ops._tf32 import matmul, operand
 from digan.ops._tiles import on_cpu, product, store_activated, tiles
 
@@ -60,7 +60,9 @@ def modulated_linear(
     """
     dims: dict[str, int] = {}
     check_floating(x=x, weight=weight, bias=bias)
-    alpha = check_activation(activation, alpha, clamp)
+    alpha, gain, clamp = check_activation(activation, alpha, gain, clamp)
+    if tf32 is not None:
+        check_flag("tf32", tf32)
     check_shape(dims, "x", x, ("B", "*", "I"))
     check_shape(dims, "weight", weight, ("B", "O", "I"))
     if bias is not None:

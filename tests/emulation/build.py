@@ -52,6 +52,7 @@ EMULATOR = (
     "tma.cpp",
     "wgmma.cpp",
 )
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 class BuildError(RuntimeError):
@@ -66,6 +67,7 @@ class Library:
     sources: tuple[Path, ...]
     with_torch: bool = False
     optimise: str = "-O1"
+    sanitized: bool = False  # a program in place of a module, watched by the compiler's sanitizers
     include: tuple[Path, ...] = field(default=(ROOT / "csrc", HERE))
 
     def inputs(self) -> list[Path]:
@@ -92,6 +94,19 @@ def cases_library() -> Library:
     return Library("emulator_cases", (*emulator_sources(), *sorted(HERE.glob("cases*.c[up]*"))))
 
 
+def sanitized_driver(*names: str) -> Library:
+    """The program of tests/sanitizers with the launchers of `names`, or with all of them."""
+    folder, csrc = HERE.parent / "sanitizers", ROOT / "csrc"
+    mains = [folder / f"{name}.cpp" for name in ("driver", *names)]
+    kernels = [path for name in names for path in csrc.glob(f"{name}*.cu")]
+    if not names:
+        mains, kernels = list(folder.glob("*.cpp")), list(csrc.glob("*.cu"))
+    # Instead of the emulator's own report of such indices there is the sanitizer's.
+    emulator = [HERE / n for n in EMULATOR if n not in ("array_bounds.cpp", "controls.cpp")]
+    sources = (*emulator, *sorted(mains), *sorted(kernels))
+    return Library("sanitized_driver", sources, sanitized=True, include=(csrc, HERE, folder))
+
+
 def compiler() -> list[str]:
     """CXX, which may hold arguments, else what is there."""
     wish = shlex.split(os.environ.get("CXX", ""))
@@ -101,6 +116,12 @@ def compiler() -> list[str]:
 
 def flags(library: Library) -> list[str]:
     """The arguments that every source of a library is compiled with."""
+    if library.sanitized:
+        return [
+            *("-x", "c++", "-std=c++20", library.optimise, "-g1", "-ffp-contract=off"),
+            *("-DDIGAN_EMULATED", *SANITIZERS, "-Wno-unknown-pragmas"),
+            *(f"-I{folder}" for folder in library.include),
+        ]
     import pybind11
 
     found = [
@@ -134,6 +155,8 @@ def _is_gnu() -> bool:
 
 
 def link_flags(library: Library) -> list[str]:
+    if library.sanitized:
+        return [*SANITIZERS]
     if not library.with_torch:
         return []
     import torch
@@ -147,6 +170,8 @@ def key_of(library: Library) -> str:
     digest = hashlib.sha256()
     for words in (compiler(), flags(library), link_flags(library)):
         digest.update("\0".join(words).encode())
+    if library.sanitized:  # of a subset of the sources
+        digest.update("\0".join(path.name for path in library.sources).encode())
     for path in library.inputs():
         place = next((f for f in library.include if path.is_relative_to(f)), path.parent)
         digest.update(path.relative_to(place).as_posix().encode() + b"\0" + path.read_bytes())
@@ -180,7 +205,7 @@ def ninja_file(
     ready = ready or {}
     objects = {s: ready.get(s, Path(object_name(library, s))) for s in library.sources}
     compiler_words, compile_flags = _command(compiler()), _command(flags(library))
-    link = _command([*compiler(), "-shared"])
+    link = _command([*compiler(), *([] if library.sanitized else ["-shared"])])
     lines = [
         "rule compile",
         f"  command = {compiler_words} $first {compile_flags} -MD -MF $out.d -c $in -o $out",
@@ -236,17 +261,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def build(library: Library, folder: Path = FOLDER) -> Path:
-    """The path of a library's shared object, compiled if it is not there yet."""
-    output = folder / f"{library.name}-{key_of(library)}.so"
+    """The path of a library's shared object or program, compiled if it is not there yet."""
+    suffix = "" if library.sanitized else ".so"
+    output = folder / f"{library.name}-{key_of(library)}{suffix}"
     if output.exists():
         return output
     with locked(folder):
         if not output.exists():
-            plan = ninja_file(library, Path(f"{library.name}.so"))
-            run_ninja(folder, plan, library.name, _jobs())
+            made = Path(f"{library.name}{suffix or '.out'}")
+            run_ninja(folder, ninja_file(library, made), library.name, _jobs())
             # Copied and renamed, so that nobody sees half a file.
             half = output.with_suffix(".half")
-            shutil.copyfile(folder / f"{library.name}.so", half)
+            shutil.copy(folder / made, half)
             half.rename(output)
     return output
 

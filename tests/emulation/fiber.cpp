@@ -10,11 +10,20 @@
 #include <new>
 #include <vector>
 
+#if defined(DIGAN_SANITIZED_FIBERS)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace emu {
 namespace {
 
+#if defined(DIGAN_SANITIZED_FIBERS)
+constexpr size_t kStack = 1024 * 1024;  // zones between variables take room
+#else
 constexpr size_t kStack = 256 * 1024;  // committed as it is touched
-constexpr size_t kGuard = 4096;        // below each: running over it traps
+#endif
+constexpr size_t kGuard = 4096;  // below each: running over it traps
 
 char* stack_of(int number) {
   static std::vector<char*> stacks;
@@ -29,6 +38,12 @@ char* stack_of(int number) {
   }
   return stacks[number];
 }
+
+#if defined(DIGAN_SANITIZED_FIBERS)
+Fiber* entering = nullptr;  // that runs for the first time
+const void* scheduler_stack = nullptr;
+size_t scheduler_stack_size = 0;
+#endif
 
 }  // namespace
 
@@ -61,7 +76,7 @@ emulated_switch:
 .size emulated_switch, .-emulated_switch
 )");
 
-void Fiber::start(void (*function)(), int stack) {
+void Fiber::set_up(void (*function)(), int stack) {
   auto* top = reinterpret_cast<uintptr_t*>(stack_of(stack) + kStack);
   *--top = 0;  // the return address of `function`, which has none; aligned as after a call
   *--top = reinterpret_cast<uintptr_t>(function);
@@ -71,16 +86,16 @@ void Fiber::start(void (*function)(), int stack) {
   mine_ = top;
 }
 
-void Fiber::resume() {
+void Fiber::switch_in() {
   emulated_switch(&scheduler_, mine_);
 }
-void Fiber::yield() {
+void Fiber::switch_out() {
   emulated_switch(&mine_, scheduler_);
 }
 
 #else
 
-void Fiber::start(void (*function)(), int stack) {
+void Fiber::set_up(void (*function)(), int stack) {
   getcontext(&mine_);
   mine_.uc_stack.ss_sp = stack_of(stack);
   mine_.uc_stack.ss_size = kStack;
@@ -88,11 +103,55 @@ void Fiber::start(void (*function)(), int stack) {
   makecontext(&mine_, function, 0);
 }
 
-void Fiber::resume() {
+void Fiber::switch_in() {
   swapcontext(&scheduler_, &mine_);
 }
-void Fiber::yield() {
+void Fiber::switch_out() {
   swapcontext(&mine_, &scheduler_);
+}
+
+#endif
+
+#if defined(DIGAN_SANITIZED_FIBERS)
+
+void Fiber::enter() {
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
+  entering->function_();
+}
+
+void Fiber::start(void (*function)(), int stack) {
+  stack_ = stack_of(stack);
+  // The one before it ended in the middle of a function, whose zones would be found again.
+  __asan_unpoison_memory_region(stack_, kStack);
+  function_ = function;
+  my_frames_ = nullptr;
+  set_up(enter, stack);
+}
+
+void Fiber::resume() {
+  void* scheduler_frames = nullptr;
+  entering = this;
+  __sanitizer_start_switch_fiber(&scheduler_frames, stack_, kStack);
+  switch_in();
+  __sanitizer_finish_switch_fiber(scheduler_frames, nullptr, nullptr);
+}
+
+void Fiber::yield() {
+  __sanitizer_start_switch_fiber(&my_frames_, scheduler_stack, scheduler_stack_size);
+  switch_out();
+  __sanitizer_finish_switch_fiber(my_frames_, &scheduler_stack, &scheduler_stack_size);
+}
+
+#else
+
+void Fiber::start(void (*function)(), int stack) {
+  set_up(function, stack);
+}
+void Fiber::resume() {
+  switch_in();
+}
+void Fiber::yield() {
+  switch_out();
 }
 
 #endif

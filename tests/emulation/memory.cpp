@@ -129,7 +129,8 @@ const Region* find_region(const void* pointer, bool writes) {
                          ? -1
                          : 4 * (at < found->end) + 2 * (!writes || found->access != Access::kRead) +
                                (at == found->begin);
-    if (fit > best) {
+    // Of two that fit alike, as views that begin together do, the longer one.
+    if (fit > best || (fit == best && region.end > found->end)) {
       found = &region;
     }
   }
