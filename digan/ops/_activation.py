@@ -97,7 +97,7 @@ def check_activation(
         raise ValueError("clamp must be positive or None, got nan")
     clamp = check_number("clamp", clamp)
     if not clamp > 0:
-        raise ValueError(f"clamp must be positive or None, got {clamp:g}")
+        raise ValueError(f"clamp must be positive or None, got {clamp}")
     return alpha, gain, clamp
 
 
