@@ -250,6 +250,14 @@ def pair_loader(
             if isinstance(batch, str):
                 raise DiganError(batch)
             yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = " ".join(str(error).split())
+        raise DiganError(
+            f"a process that decodes frames died ({reason}): memory may be short; fewer --workers "
+            "need less"
+        ) from error
     finally:
         # Workers end when their iterator dies, which a traceback would keep alive.
         del batches, loader

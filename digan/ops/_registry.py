@@ -94,6 +94,8 @@ def has_kernel(name: str, device: torch.device) -> bool:
     """True if kernels of an op are registered for a device's tensors, and can run there."""
     if device.type == "cuda":
         return unavailable(name) == ""
+    if device.type == "meta":  # its tensors hold no numbers, so that nothing runs there
+        return False
     key = device.type.upper()
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"digan::{name}", key))
 

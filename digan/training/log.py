@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -152,7 +153,15 @@ def _tensorboard(run: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
+    threading.excepthook = _heard_elsewhere
     return SummaryWriter(str(run), purge_step=start + 1 if start else None)
+
+
+def _heard_elsewhere(failure: threading.ExceptHookArgs) -> None:
+    """Threads' errors as they are printed, but for one that TensorBoard raises again to us."""
+    writing = type(failure.thread).__name__ == "_AsyncWriterThread"
+    if not (writing and isinstance(failure.exc_value, OSError)):
+        threading.__excepthook__(failure)
 
 
 def _forget_after(path: Path, kimg: float) -> None:

@@ -272,11 +272,16 @@ FAULTS = (
     Fault("folder read-only", read_only_folder, writable_again, error="cannot be written"),
     Fault("killed, newest state damaged", killed, damaged_state, lost=2),
     Fault("store truncated", truncated_store, store_mended, error="store"),
-    Fault("worker killed", dead_worker, error="worker", flags=("--workers", "1")),
+    Fault(
+        "worker killed",
+        dead_worker,
+        error="a process that decodes frames died",
+        flags=("--workers", "1"),
+    ),
     Fault("NaN in a gradient", bad_gradient, exact=False, lost=0),
     Fault("NaN in the data", bad_data, exact=False, lost=0),
     Fault("clock jumps", jumping_clock, lost=0),
-)
+)  # fmt: skip
 
 
 @contextmanager
