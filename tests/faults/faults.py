@@ -28,6 +28,7 @@ import torch
 
 from digan.training.checkpoint import LATEST
 from digan.training.losses import RealPairs
+from digan.training.runs import read_status
 from digan.training.statistics import GradientGuard
 from digan.training.step import Trainer
 
@@ -195,7 +196,7 @@ def damaged_state(trial: Trial) -> None:
     """Some bytes of the newest state change, or it ends early."""
     for run in trial.outdir.iterdir():
         path = run / LATEST
-        if not path.exists():
+        if not path.exists() or (read_status(run) or {}).get("finished"):
             continue
         content = bytearray(path.read_bytes())
         if trial.random.integers(2):
