@@ -173,21 +173,21 @@ def test_both_paths_agree() -> None:
 @pytest.mark.parametrize(
     ("case", "kind", "serves"),
     [
-        (grid("large", 1, 2, 6, 14, 72, 136), BF16, {FORWARD, DPHASE}),
-        (grid("tf32", 1, 2, 6, 14, 72, 136), TF32, set()),
-        (grid("few_outputs", 1, 2, 6, 14, 72, 128), BF16, {DPHASE}),
-        (grid("few_features", 1, 2, 6, 14, 64, 136), BF16, {FORWARD}),
-        (grid("few_pixels", 1, 2, 8, 8, 72, 136), BF16, set()),
-        (grid("no_chunks", 1, 2, 6, 14, 76, 136), BF16, set()),
-        (grid("shifted", 1, 2, 6, 14, 72, 136, layout="shifted"), BF16, set()),
-        (grid("outputs_in_no_chunks", 1, 2, 6, 14, 72, 140), BF16, {FORWARD}),
-        (grid("no_frequencies", 1, 2, 6, 14, 0, 136), BF16, set()),
+        (grid("large", 1, 2, 6, 14, 72, 136), BF16, [FORWARD, DPHASE]),
+        (grid("tf32", 1, 2, 6, 14, 72, 136), TF32, []),
+        (grid("few_outputs", 1, 2, 6, 14, 72, 128), BF16, [DPHASE]),
+        (grid("few_features", 1, 2, 6, 14, 64, 136), BF16, [FORWARD]),
+        (grid("few_pixels", 1, 2, 8, 8, 72, 136), BF16, []),
+        (grid("no_chunks", 1, 2, 6, 14, 76, 136), BF16, []),
+        (grid("shifted", 1, 2, 6, 14, 72, 136, layout="shifted"), BF16, []),
+        (grid("outputs_in_no_chunks", 1, 2, 6, 14, 72, 140), BF16, [FORWARD]),
+        (grid("no_frequencies", 1, 2, 6, 14, 0, 136), BF16, []),
     ],
     ids=str,
 )
-def test_what_it_serves(case: Case, kind: Kind, serves: set[str]) -> None:
+def test_what_it_serves(case: Case, kind: Kind, serves: list[str]) -> None:
     launched = set(kernels(run(OP, case, kind, hopper=True).launches))
-    assert {FORWARD, DPHASE} & launched == serves
+    assert {FORWARD, DPHASE} & launched == set(serves)
 
 
 def test_it_is_off_unless_asked_for() -> None:
