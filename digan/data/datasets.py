@@ -6,6 +6,7 @@ number i is the same in every process, with any number of workers, after any res
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -217,6 +218,24 @@ def _end_at_parents_signal() -> None:
     os._exit(0)
 
 
+@contextlib.contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """Turns the death of a loader's worker into an error of one line.
+
+    PyTorch raises it from a signal's handler, so wherever the main thread then is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = " ".join(str(error).split())
+        raise DiganError(
+            f"a process that decodes frames died ({reason}): memory may be short; fewer --workers "
+            "need less"
+        ) from error
+
+
 def pair_loader(
     pairs: ClipPairs,
     batch_indices: Iterable[list[int]],
@@ -250,14 +269,6 @@ def pair_loader(
             if isinstance(batch, str):
                 raise DiganError(batch)
             yield batch
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        reason = " ".join(str(error).split())
-        raise DiganError(
-            f"a process that decodes frames died ({reason}): memory may be short; fewer --workers "
-            "need less"
-        ) from error
     finally:
         # Workers end when their iterator dies, which a traceback would keep alive.
         del batches, loader

@@ -18,7 +18,7 @@ import yaml
 
 from digan import ops
 from digan.config import TrainConfig, to_dict
-from digan.data.datasets import ClipPairs, PairBatch, pair_loader
+from digan.data.datasets import ClipPairs, PairBatch, dead_workers_named, pair_loader
 from digan.data.progress import duration
 from digan.data.store import Store
 from digan.errors import DiganError
@@ -163,7 +163,7 @@ class _Run:
     def go(self, notes: list[str]) -> Outcome:
         """Trains to the end, or until a signal."""
         try:
-            with _Interrupt() as interrupt:
+            with dead_workers_named(), _Interrupt() as interrupt:
                 self._begin(notes)
                 finished = self._iterate(interrupt)
                 self._save_state(finished, interrupt)
