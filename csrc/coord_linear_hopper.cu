@@ -43,7 +43,7 @@ struct MadeSlice {
   uint32_t sines[2][4], cosines[2][4];  // by 16 frequencies
 };
 
-// The sums of all slices; see multiply_made, of which this differs in what a slice is.
+// The sums of all slices: multiply_made, but for what a slice is.
 template <class T>
 __device__ __forceinline__ void multiply_embedding(TileSums& sums,
                                                    const CoordRing& ring,
@@ -70,14 +70,7 @@ __device__ __forceinline__ void multiply_embedding(TileSums& sums,
       }
     });
   };
-  // Registers under way are not those that are made, by turns.
-#pragma unroll 1
-  for (int k = 0; k < slices; k += 2) {
-    slice(even, k == 0);
-    if (k + 1 < slices) {
-      slice(odd, false);
-    }
-  }
+  in_turns(even, odd, slices, slice);
   wgmma_wait<0>(sums);
   ring.release(before);
 }

@@ -327,18 +327,18 @@ __global__ void __launch_bounds__(kRoleThreads, 1)
             cells.start(tile, pixels);
           }
           TileSums sums;
-          multiply_gradient<T>(sums, ring, place, slices,
-                               [&](Shared<unsigned char> stage, int step, uint32_t (&a)[4]) {
-                                 load_pixels<T>(a, stage, pixels, step);
-                                 if (layer.slopes) {
-                                   uint32_t y[4];
-                                   load_pixels<T>(y, stage + kOfGradient, pixels, step);
-                                   apply(slope, a, y);
-                                 }
-                                 if (sums_cells) {
-                                   cells.add(step, a);
-                                 }
-                               });
+          multiply_made<T>(sums, ring, place, slices, kB,
+                           [&](Shared<unsigned char> stage, int step, uint32_t (&a)[4]) {
+                             load_pixels<T>(a, stage, pixels, step);
+                             if (layer.slopes) {
+                               uint32_t y[4];
+                               load_pixels<T>(y, stage + kOfGradient, pixels, step);
+                               apply(slope, a, y);
+                             }
+                             if (sums_cells) {
+                               cells.add(step, a);
+                             }
+                           });
           reduce_angles(sums, ring.wait(place), angles, layer, tile, pixels);
           ring.release(place);
           place.advance();

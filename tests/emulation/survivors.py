@@ -211,12 +211,6 @@ SURVIVORS = (
     Survivor("coord_linear_hopper.cu", "const uint64_t cosines = "
              "reduced_rows<kWeightLine>(shared_address(stage + kWeightBytes));",
              "stage + kWeightBytes + 1", _SIXTEENTHS),
-    Survivor("gemm/hopper/gradient.cuh",
-             "const uint64_t columns = kept_rows(shared_address(stage + kB), kBox);",
-             "stage + kB + 1", _SIXTEENTHS),
-    Survivor("gemm/hopper/gradient.cuh", "wgmma<T, Major::kKept>(sums, rows[step], "
-             "columns + further(kStepBytes<Major::kKept> * step),",
-             "kStepBytes<Major::kKept> * step + 1", _SIXTEENTHS),
     Survivor("coord_linear_hopper.cu",
              "wgmma<T, Major::kReduced>(sums, a.sines[step], sines + further(kBytes * step),",
              "kBytes * step + 1", _SIXTEENTHS),

@@ -15,13 +15,11 @@ constexpr Shape kShapes[] = {{{1, 1, 1, 1, 1}, 1},     {{2, 3, 4, 6, 8}, 7},
                              {{1, 1, 6, 18, 72}, 136}, {{1, 2, 20, 18, 5}, 9},
                              {{0, 2, 4, 2, 3}, 5},     {{2, 2, 4, 0, 3}, 5}};
 
-void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) {
+void run_one(Draw& draw, const LayerKind& kind, const Shape& s) {
   const digan::Pointwise p = draw.pointwise();
-  const std::string what = std::string(name_of(number)) +
-                           (tf32     ? " tf32 "
-                            : hopper ? " hopper "
-                                     : " ") +
-                           text_of(s) + " O " + std::to_string(s.outputs) + " " + text_of(p);
+  const auto [number, tf32, hopper] = kind;
+  const std::string what =
+      text_of(kind) + " " + text_of(s) + " O " + std::to_string(s.outputs) + " " + text_of(p);
   const Number wide = wide_of(number);
   const int64_t size = s.pixels() * s.outputs;
   const int64_t weights = s.videos * s.outputs * 2 * s.frequencies;
@@ -76,12 +74,9 @@ void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) 
 
 void run(Draw& draw) {
   for (const Shape& shape : kShapes) {
-    for (const Number number : kNumbers) {
-      run_one(draw, number, false, false, shape);
+    for (const LayerKind& kind : kLayerKinds) {
+      run_one(draw, kind, shape);
     }
-    run_one(draw, Number::kF32, true, false, shape);
-    run_one(draw, Number::kBF16, false, true, shape);
-    run_one(draw, Number::kF16, false, true, shape);
   }
 }
 

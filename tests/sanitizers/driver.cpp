@@ -82,6 +82,10 @@ const char* name_of(Number number) {
   return kNames[static_cast<int>(number)];
 }
 
+std::string text_of(const LayerKind& kind) {
+  return std::string(name_of(kind.number)) + (kind.tf32 ? " tf32" : kind.hopper ? " hopper" : "");
+}
+
 digan::Pointwise Draw::pointwise() {
   digan::Pointwise drawn;
   drawn.activation = static_cast<digan::Activation>(below(std::size(digan::kActivationNames)));

@@ -26,7 +26,25 @@ using digan::Number;
 inline constexpr Number kNumbers[] = {Number::kF64, Number::kF32, Number::kBF16, Number::kF16};
 inline constexpr Number kWideNumbers[] = {Number::kF64, Number::kF32};
 
+// The arithmetics of a linear layer: its numbers, products in tf32, the path of cards of 9.0.
+struct LayerKind {
+  Number number;
+  bool tf32 = false, hopper = false;
+};
+inline constexpr LayerKind kLayerKinds[] = {
+    {Number::kF64},
+    {Number::kF32},
+    {Number::kBF16},
+    {Number::kF16},
+    {Number::kF32, true},
+    {Number::kBF16, false, true},
+    {Number::kF16, false, true},
+};
+
 const char* name_of(Number number);
+
+// "bfloat16 hopper"
+std::string text_of(const LayerKind& kind);
 
 // The type of sums.
 inline Number wide_of(Number number) {

@@ -22,15 +22,12 @@ void give_to(Call& call, const Shape& s, digan::ModulatedLinearCall& arguments) 
   arguments.weight = call.in(arguments.number, s.videos * s.outputs * s.inputs, 0.1);
 }
 
-void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) {
+void run_one(Draw& draw, const LayerKind& kind, const Shape& s) {
   const digan::Pointwise p = draw.pointwise();
-  const std::string what = std::string(name_of(number)) +
-                           (tf32     ? " tf32"
-                            : hopper ? " hopper"
-                                     : "") +
-                           " B " + std::to_string(s.videos) + " P " + std::to_string(s.rows) +
-                           " I " + std::to_string(s.inputs) + " O " + std::to_string(s.outputs) +
-                           " " + text_of(p);
+  const auto [number, tf32, hopper] = kind;
+  const std::string what = text_of(kind) + " B " + std::to_string(s.videos) + " P " +
+                           std::to_string(s.rows) + " I " + std::to_string(s.inputs) + " O " +
+                           std::to_string(s.outputs) + " " + text_of(p);
   const Number wide = wide_of(number);
   const int64_t size = s.videos * s.rows * s.outputs;
   const bool has_bias = draw.flip();
@@ -69,12 +66,9 @@ void run_one(Draw& draw, Number number, bool tf32, bool hopper, const Shape& s) 
 
 void run(Draw& draw) {
   for (const Shape& shape : kShapes) {
-    for (const Number number : kNumbers) {
-      run_one(draw, number, false, false, shape);
+    for (const LayerKind& kind : kLayerKinds) {
+      run_one(draw, kind, shape);
     }
-    run_one(draw, Number::kF32, true, false, shape);
-    run_one(draw, Number::kBF16, false, true, shape);
-    run_one(draw, Number::kF16, false, true, shape);
   }
 }
 

@@ -43,41 +43,4 @@ __device__ __forceinline__ void copy_slices(const GradientRing& ring,
   }
 }
 
-// multiply_made, with one copy of each turn in the code: for kernels that go on with the sums in
-// registers, where a third turn's registers are too many.
-template <class T, class Make>
-__device__ __forceinline__ void multiply_gradient(TileSums& sums,
-                                                  const GradientRing& ring,
-                                                  RingPlace<GradientRing>& place,
-                                                  int slices,
-                                                  const Make& make) {
-  uint32_t even[kSteps][4], odd[kSteps][4];
-  RingPlace<GradientRing> before;
-  const auto slice = [&](uint32_t (&rows)[kSteps][4], bool first) {
-    one_slice(ring, place, before, first, [&](Shared<unsigned char> stage, bool adds) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        make(stage, step, rows[step]);
-      }
-      const uint64_t columns = kept_rows(shared_address(stage + kB), kBox);
-      wgmma_fence(sums, rows[0], rows[1], rows[2], rows[3]);
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        wgmma<T, Major::kKept>(sums, rows[step], columns + further(kStepBytes<Major::kKept> * step),
-                               adds || step > 0);
-      }
-    });
-  };
-  // Registers under way are not those that are made, by turns.
-#pragma unroll 1
-  for (int k = 0; k < slices; k += 2) {
-    slice(even, k == 0);
-    if (k + 1 < slices) {
-      slice(odd, false);
-    }
-  }
-  wgmma_wait<0>(sums);
-  ring.release(before);
-}
-
 }  // namespace digan::gemm::hopper

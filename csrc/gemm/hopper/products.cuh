@@ -104,6 +104,20 @@ __device__ __forceinline__ void multiply(
   ring.release(before);
 }
 
+// All slices where A is made in registers, by `slice(made, first)`. Registers under way are not
+// those that are made, so two sets take turns; of each turn there is one copy in the code, since a
+// third one's registers are too many where a kernel goes on with the sums.
+template <class Made, class Slice>
+__device__ __forceinline__ void in_turns(Made& even, Made& odd, int slices, const Slice& slice) {
+#pragma unroll 1
+  for (int k = 0; k < slices; k += 2) {
+    slice(even, k == 0);
+    if (k + 1 < slices) {
+      slice(odd, false);
+    }
+  }
+}
+
 // The same where a warp makes its 16 rows of A: make(stage, step, registers) those of 16 numbers
 // of the reduced axis, as mma.m16n8k16 takes them. At `b` stand four boxes of 64 of the tile's
 // columns a line, a line for each number of the reduced axis.
@@ -127,15 +141,7 @@ __device__ __forceinline__ void multiply_made(
       }
     });
   };
-  // Registers under way are not those that are made, by turns.
-  int k = 0;
-  for (; k + 2 <= slices; k += 2) {
-    slice(even, k == 0);
-    slice(odd, false);
-  }
-  if (k < slices) {
-    slice(even, k == 0);
-  }
+  in_turns(even, odd, slices, slice);
   wgmma_wait<0>(sums);
   ring.release(before);
 }
