@@ -57,6 +57,7 @@ class RunLog(Log):
         for rows in (run / "stats.jsonl", *run.glob("metric-*.jsonl")):
             _forget_after(rows, start)
         self._text, self._stats = _append_to(run / "log.txt"), _append_to(run / "stats.jsonl")
+        self._hook, threading.excepthook = threading.excepthook, self._thread_failed
         self._board = _tensorboard(run, round(start * 1000))
         self._loud = progress
         self._bar: Any = None
@@ -128,6 +129,13 @@ class RunLog(Log):
             if file is not None:
                 with contextlib.suppress(OSError):  # a full disk was reported when it was met
                     file.close()
+        threading.excepthook = self._hook
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """Threads' errors as before, but for one that TensorBoard raises again to us."""
+        writing = type(failure.thread).__name__ == "_AsyncWriterThread"
+        if not (writing and isinstance(failure.exc_value, OSError)):
+            self._hook(failure)
 
 
 def _append_to(path: Path) -> IO[str]:
@@ -153,15 +161,7 @@ def _tensorboard(run: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    threading.excepthook = _heard_elsewhere
     return SummaryWriter(str(run), purge_step=start + 1 if start else None)
-
-
-def _heard_elsewhere(failure: threading.ExceptHookArgs) -> None:
-    """Threads' errors as they are printed, but for one that TensorBoard raises again to us."""
-    writing = type(failure.thread).__name__ == "_AsyncWriterThread"
-    if not (writing and isinstance(failure.exc_value, OSError)):
-        threading.__excepthook__(failure)
 
 
 def _forget_after(path: Path, kimg: float) -> None:

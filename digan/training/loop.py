@@ -213,6 +213,7 @@ class _Run:
             if self.world.is_first:
                 self.log.strip("reals", self.samples.write_reals(), 0.0)
             self._snapshot()
+            self._report()
 
     def _choose_phases(self) -> None:
         """Captures the phases of iterations where that can be, and says so or why not."""
@@ -239,8 +240,9 @@ class _Run:
                 self._tick()
             if trainer.seen // snap > before // snap or at_end:
                 self._snapshot()
-                if not at_end:
+                if not at_end:  # else both are written behind the loop
                     self._write_state()
+                    self._report()
             if stop:
                 break
         vote.close()
@@ -351,7 +353,6 @@ class _Run:
             self.log.metric(name, row)
             for line in result.format().splitlines():
                 self.log.say(line)
-        self._report()
 
 
 def network_info(config: TrainConfig, store: Store, kimg: float) -> NetworkInfo:

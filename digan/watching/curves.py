@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from digan.showcase.page import text
+from digan.watching.history import neighbours
 
 Points = Sequence[tuple[float, float]]  # (x, y), x rising
 
@@ -75,13 +75,9 @@ def _axes(low: float, high: float, last: float, x_name: str) -> str:
     )
 
 
-def _thinned(points: Points) -> list[tuple[float, float]]:
+def _thinned(points: Points) -> Points:
     """At most so many points as a screen shows, each the mean of its neighbours."""
     if len(points) <= _MOST_POINTS:
-        return list(points)
-    edges = [round(i * len(points) / _MOST_POINTS) for i in range(_MOST_POINTS + 1)]
-    found = []
-    for a, b in pairwise(edges):
-        some = points[a:b]
-        found.append((some[-1][0], sum(y for _, y in some) / len(some)))
-    return found
+        return points
+    groups = [points[some] for some in neighbours(len(points), _MOST_POINTS)]
+    return [(some[-1][0], sum(y for _, y in some) / len(some)) for some in groups]

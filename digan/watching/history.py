@@ -202,3 +202,9 @@ def _is_number(value: Any) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def neighbours(count: int, groups: int) -> list[slice]:
+    """Places 0 to count - 1 in so many groups of neighbours, at most one each."""
+    edges = [round(i * count / groups) for i in range(groups + 1)]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]

@@ -6,6 +6,7 @@ import base64
 import io
 import shlex
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,39 +130,51 @@ def _samples(page: Page, history: History) -> None:
     if not files:
         return
     page.heading("Samples", "samples")
-    chosen = sorted({round(i * (len(files) - 1) / (_SNAPSHOTS - 1)) for i in range(_SNAPSHOTS)})
-    grids = [
-        _picture(path, f"{kimg:g} kimg", lambda frames: frames[0])
-        for kimg, path in (files[i] for i in chosen)
-    ]
+    shown = [files[i] for i in sorted(set(_spread(len(files), _SNAPSHOTS)))]
+    grids = [_picture(_first_frame, path, f"{kimg:g} kimg") for kimg, path in shown]
     _together(page, "First frames, from snapshot to snapshot", grids, columns=3)
     size = history.config.get("generator", {}).get("resolution")
-    size = size if isinstance(size, int) else 128
-
-    def strip(frames: list[Frame]) -> Frame:
-        """Frames of the first videos, one row a video."""
-        chosen = [frames[round(i * (len(frames) - 1) / (_FRAMES - 1))] for i in range(_FRAMES)]
-        return np.concatenate([frame[: _VIDEOS * size, :size] for frame in chosen], axis=1)
-
+    strip = partial(_strip, size=size if isinstance(size, int) else 128)
     kimg, newest = files[-1]
     strips = [
-        _picture(newest, f"generated, {kimg:g} kimg", strip),
-        _picture(history.run / "reals.mp4", "real", strip),
+        _picture(strip, newest, f"generated, {kimg:g} kimg"),
+        _picture(strip, history.run / "reals.mp4", "real"),
     ]
     _together(page, f"{_FRAMES} frames of {_VIDEOS} videos", strips, columns=2)
     page.raw("</section>")
 
 
-def _picture(path: Path, caption: str, choose: Callable[[list[Frame]], Frame]) -> str:
-    """HTML of what is chosen of a video's frames, or of why there is none."""
-    try:
-        frames = [frame.image for frame in decode_frames(path)]
-    except DiganError as error:
-        frames, caption = [], f"{caption}: {error}"
+def _spread(count: int, wanted: int) -> list[int]:
+    """Evenly spaced places from the first to the last of `count`."""
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+
+
+def _first_frame(path: Path) -> Frame | None:
+    decoding = decode_frames(path)
+    first = next(decoding, None)
+    decoding.close()
+    return None if first is None else first.image
+
+
+def _strip(path: Path, size: int) -> Frame | None:
+    """Frames of a grid's first videos of `size` pixels, one row a video."""
+    # Of the grid only these videos are kept: it may be large, and long.
+    frames = [frame.image[: _VIDEOS * size, :size].copy() for frame in decode_frames(path)]
     if not frames:
+        return None
+    return np.concatenate([frames[i] for i in _spread(len(frames), _FRAMES)], axis=1)
+
+
+def _picture(draw: Callable[[Path], Frame | None], path: Path, caption: str) -> str:
+    """HTML of what is drawn of a video, or of why that is nothing."""
+    try:
+        picture = draw(path)
+    except DiganError as error:
+        picture, caption = None, f"{caption}: {error}"
+    if picture is None:
         return f"<p>{text(caption)}</p>"
     return (
-        f'<figure class="film"><img class="pixelated" src="{_png(choose(frames))}" '
+        f'<figure class="film"><img class="pixelated" src="{_png(picture)}" '
         f'alt="{text(caption)}"><figcaption>{text(caption)}</figcaption></figure>'
     )
 

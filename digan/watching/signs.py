@@ -101,12 +101,11 @@ def _grown(history: History, name: str, factor: float) -> tuple[float, float] | 
 
 
 def _gradients(history: History) -> Iterator[Sign]:
-    for name, who in (("G", "generator"), ("D", "discriminators")):
+    for name, who in (("G", "generator's"), ("D", "discriminators'")):
         if grown := _grown(history, f"{name}/gradient_norm", _GRADIENT_FACTOR):
             yield Sign(
                 "divergence",
-                f"The norm of the {who}' gradients has grown from {grown[0]:.3g} to "
-                f"{grown[1]:.3g}.".replace("generator'", "generator's"),
+                f"The norm of the {who} gradients has grown from {grown[0]:.3g} to {grown[1]:.3g}.",
                 "A lower --lr or a larger --gamma; continue from a snapshot before the growth.",
             )
 

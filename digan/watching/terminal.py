@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 from digan.data.progress import duration
-from digan.watching.history import History
+from digan.watching.history import History, neighbours
 from digan.watching.signs import METRIC, find_signs
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -29,9 +28,9 @@ _ROWS = (
 
 def course(values: Sequence[float], width: int = _COURSE) -> str:
     """Numbers as a row of bars from their least to their largest; a gap where not finite."""
-    if len(values) > width:  # means of neighbours
-        edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges) if b > a]
+    if len(values) > width:
+        groups = [values[some] for some in neighbours(len(values), width)]
+        values = [sum(some) / len(some) for some in groups]
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
         return " " * len(values)

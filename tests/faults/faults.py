@@ -222,8 +222,7 @@ def dead_worker(trial: Trial) -> None:
     def kill() -> None:
         for worker in multiprocessing.active_children():
             assert worker.pid is not None
-            with mock.patch("builtins.print"):
-                os.kill(worker.pid, signal.SIGKILL)
+            os.kill(worker.pid, signal.SIGKILL)
 
     later(trial.moment(), kill)
 
