@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from digan.bench.cases import Case, Context, Subject, formulas_stand_in
 from digan.bench.floors import generator_work
-from digan.bench.machine import DTYPES, available_memory
+from digan.bench.machine import DTYPES
+from digan.errors import DiganError
 from digan.grid import SpaceTimeGrid, frame_times
 from digan.nn import Generator
 from digan.synthesis import stream_frames
+from digan.training.batch_size import available_memory
 
 FRAMES = (1, 16, 128, 256)
 # The path of the ops of each of our providers.
@@ -104,10 +107,17 @@ def makers(context: Context, frames: int) -> dict[Subject, Callable[[], Callable
             found[UNCHAINED, precision] = _ours(context, frames, precision, UNCHAINED, "fused")
     if context.original is not None and options.wants("original"):
         needed = _ORIGINAL_BYTES_PER_PIXEL * frames * options.resolution**2
-        memory = available_memory() if device.type == "cpu" else None
-        if memory is None or needed < memory:
+        if device.type != "cpu" or needed < _room():
             found["original", "fp32"] = lambda: _original(context, frames)
     return found
+
+
+def _room() -> float:
+    """Bytes that this machine can give; infinity where it does not say."""
+    try:
+        return available_memory()
+    except DiganError:
+        return math.inf
 
 
 def can_chain() -> bool:

@@ -114,7 +114,7 @@ def coord_chain(
     if reason and chosen == "fused" and not wants_gradient:
         raise _registry.OpUnavailableError(f"coord_chain: impl='fused' cannot run: {reason}")
     if reason or wants_gradient:
-        return _by_layers(*tensors, rgb_layers, alpha, clamp, impl=impl)
+        return coord_chain_reference(*tensors, rgb_layers, alpha, clamp, impl=impl)
     picture, following = torch.ops.digan.coord_chain(*tensors, rgb_layers, alpha, clamp)
     return picture, None if onward is None else following
 
@@ -218,7 +218,8 @@ def _check(
     check_same_dtype(freq=freq, phase=phase, y=y, x=x, image=image)
 
 
-def _by_layers(
+@_registry.outside_autocast
+def coord_chain_reference(
     freq: Tensor,
     phase: Tensor,
     y: Tensor,
@@ -235,9 +236,12 @@ def _by_layers(
     alpha: float,
     clamp: float | None,
     *,
-    impl: _registry.Impl | None,
+    impl: _registry.Impl | None = "reference",
 ) -> tuple[Tensor, Tensor | None]:
-    """One op a layer, as the generator's blocks have them."""
+    """The formula, one op a layer as the generator's blocks have them; differentiable to any order.
+
+    By default these ops are formulas too; `impl` is their path.
+    """
     h = coord_linear(
         freq, phase, y, x, weight, bias[0], skip, "lrelu", alpha=alpha, clamp=clamp, impl=impl
     )
@@ -263,31 +267,8 @@ def _by_layers(
     return picture, None if onward is None else modulated_linear(h, onward, impl=impl)
 
 
-@_registry.outside_autocast
-def coord_chain_reference(
-    freq: Tensor,
-    phase: Tensor,
-    y: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    hidden: Tensor,
-    bias: Tensor,
-    rgb_weight: Tensor,
-    rgb_bias: Tensor,
-    skip: Tensor | None,
-    image: Tensor | None,
-    onward: Tensor | None,
-    rgb_layers: Sequence[int],
-    alpha: float,
-    clamp: float | None,
-) -> tuple[Tensor, Tensor | None]:
-    """The formula in PyTorch operations, differentiable to any order."""
-    tensors = (freq, phase, y, x, weight, hidden, bias, rgb_weight, rgb_bias, skip, image, onward)
-    return _by_layers(*tensors, rgb_layers, alpha, clamp, impl="reference")
-
-
 def _kernel(freq: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    picture, following = _by_layers(freq, *arguments, impl="auto")
+    picture, following = coord_chain_reference(freq, *arguments, impl="auto")
     return picture, picture.new_empty(0) if following is None else following
 
 

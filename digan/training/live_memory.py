@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from digan.config import TrainConfig
-from digan.execution import COMPUTE_DTYPES
 from digan.nn import Generator, PairDiscriminator
 from digan.training.augment import AugmentDraws
 from digan.training.draws import sample_fakes
@@ -30,6 +29,7 @@ from digan.training.losses import (
     generator_loss,
     r1_penalty,
 )
+from digan.training.networks import make_networks
 
 
 class LiveBytes(TorchDispatchMode):
@@ -104,11 +104,9 @@ class PhaseWork:
 
     @staticmethod
     def on_meta(config: TrainConfig) -> PhaseWork:
-        """With networks that have no numbers."""
-        how: Any = {"dtype": COMPUTE_DTYPES[config.precision], "recompute": config.recompute}
+        """With networks that have no numbers, and the arithmetic of a CPU."""
         with torch.device("meta"):
-            generator = Generator(config.generator, **how)
-            discriminator = PairDiscriminator(config.discriminator, **how)
+            generator, discriminator = make_networks(config, torch.device("cpu"))
         return PhaseWork(
             generator.requires_grad_(False), discriminator.requires_grad_(False), config
         )

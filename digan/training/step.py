@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from digan.config import TrainConfig
-from digan.execution import choose_impl, discriminator_dtype, generator_arithmetic
-from digan.nn import Generator, PairDiscriminator
+from digan.execution import choose_impl
+from digan.nn import PairDiscriminator
 from digan.nn.prepared import PreparedWeights
 from digan.processes import World
 from digan.training.augment import AugmentDraws
@@ -32,6 +32,7 @@ from digan.training.losses import (
     generator_loss,
     r1_penalty,
 )
+from digan.training.networks import make_networks
 from digan.training.statistics import GradientGuard, Statistics
 
 # Factor of losses whose gradients pass through float16, a power of two. Gradients by activations
@@ -107,17 +108,12 @@ class Trainer:
         self.device = torch.device(device)
         self.seen = 0
         impl = choose_impl(config.kernels, self.device)
-        arithmetic = generator_arithmetic(config.precision_of_generator)
-        judging = discriminator_dtype(config.precision, self.device)
-        self.scale = FP16_SCALE if torch.float16 in (judging, arithmetic.dtype) else 1.0
         # Initial weights are a function of the seed; the global generator is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            how: Any = {"impl": impl, "recompute": config.recompute}
-            self.generator = Generator(
-                config.generator, dtype=arithmetic.dtype, tf32=arithmetic.tf32, **how
-            )
-            self.discriminator = PairDiscriminator(config.discriminator, dtype=judging, **how)
+            self.generator, self.discriminator = make_networks(config, self.device, impl)
+        narrow = (self.generator.compute_dtype, self.discriminator.video.compute_dtype)
+        self.scale = FP16_SCALE if torch.float16 in narrow else 1.0
         self.generator.to(self.device, dtype).requires_grad_(False)
         self.discriminator.to(self.device, dtype).requires_grad_(False)
         # What judges in G and D; R1 stays eager, for PyTorch compiles no double backward.
