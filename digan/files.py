@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,9 @@ def _umask() -> int:
     return mask
 
 
+_UNFINISHED = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, which takes its place when the body ends well.
@@ -28,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DiganError: the folder cannot be written or the disk is full; `path` is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _unfinished(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -40,6 +44,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the error in flight matters more
             temporary.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """Where this process writes what is to become `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes have half written in a folder, as far as that can be done."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            match = _UNFINISHED.fullmatch(path.name)
+            if match and not _is_alive(int(match[1])):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether this machine has a process of that number; also one of another user."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,7 +91,7 @@ def writable_folder(path: Path, need_bytes: int = 0) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}"
+        probe = _unfinished(path / "probe")
         probe.write_bytes(b"digan")
         probe.unlink()
     except OSError as error:

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from digan.errors import DiganError
-from digan.files import atomic_path, writable_folder, write_json, write_text
+from digan.files import atomic_path, remove_unfinished, writable_folder, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077, 0o002])
@@ -21,6 +23,18 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
+
+
+def test_what_a_killed_process_leaves_is_removed(tmp_path):
+    """Not what a living one is writing, and nothing else."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    kept = [f".a.pt.{os.getpid()}.tmp", ".hidden", "b.tmp", f"c.{dead.pid}.tmp", ".x.99x.tmp"]
+    for name in [*kept, f".a.pt.{dead.pid}.tmp", f".probe.{dead.pid}.tmp"]:
+        (tmp_path / name).write_text("half")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    remove_unfinished(tmp_path / "missing")  # as far as that can be done
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path):

@@ -53,6 +53,7 @@ class Part:
     fps: float = 0.0
     lengths: list[int] = field(default_factory=list)  # bytes of each record
     crcs: list[int] = field(default_factory=list)  # crc32 of each record
+    gone: bool = False  # the source could not be opened when it was read; it may come back
 
     @property
     def frames(self) -> int:
@@ -107,7 +108,7 @@ class Parts:
     def extract(self, store: Store, row: dict[str, Any], video: int) -> None:
         """Copy a source's records back out of a finished store, as a part."""
         part = Part(row["path"], row["stamp"], store.info["settings_key"], row["status"])
-        part.reason = row["reason"]
+        part.reason, part.gone = row["reason"], row.get("gone", False)
         temporary = None
         if video >= 0:
             temporary = self.temporary_file(part.path)
@@ -219,6 +220,7 @@ class Parts:
                     "frames": part.frames,
                     "video": video,
                     "stamp": part.stamp,
+                    "gone": part.gone,
                 }
             )
         known = videos["fps"][videos["fps"] > 0]
@@ -233,10 +235,13 @@ class Parts:
             temporary = self.root / (name + ".tmp.npy")
             np.save(temporary, table)
             os.replace(temporary, self.store / name)
-        write_atomic(self.store / NAMES_FILE, json.dumps(names, indent=0).encode())
         lines = "".join(json.dumps(row) + "\n" for row in report)
-        write_atomic(self.store / REPORT_FILE, lines.encode())
-        write_atomic(self.store / STORE_FILE, (json.dumps(info, indent=2) + "\n").encode())
+        for name, text in (
+            (NAMES_FILE, json.dumps(names, indent=0)),
+            (REPORT_FILE, lines),
+            (STORE_FILE, json.dumps(info, indent=2) + "\n"),
+        ):
+            write_atomic(self.store / name, text.encode(), self.root)
 
 
 def remove_store(path: Path) -> None:
@@ -248,10 +253,13 @@ def remove_store(path: Path) -> None:
         shard.unlink()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+def write_atomic(path: Path, data: bytes, folder: Path | None = None) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    What a killed process leaves of it lies in `folder`, by default the file's own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = (folder or path.parent) / f"{path.name}.{os.getpid()}.tmp"
     with open(temporary, "wb") as out:
         out.write(data)
         out.flush()

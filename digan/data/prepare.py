@@ -25,7 +25,7 @@ from digan.data.check import CheckReport, check
 from digan.data.estimate import estimate
 from digan.data.images import JPEG_QUALITY, RESIZE_FILTER
 from digan.data.layouts import find_dataset
-from digan.data.parts import SHARD_BYTES, Parts
+from digan.data.parts import SHARD_BYTES, Part, Parts
 from digan.data.progress import progress_bar
 from digan.data.reading import Settings
 from digan.data.sources import Found, Source, find_sources
@@ -159,7 +159,7 @@ def prepare(
         if (store / STORE_FILE).is_file():
             _reuse(store, found, parts, settings)
         mine = found.sources[number - 1 :: of]
-        todo = [s for s in mine if parts.load(s.name, s.stamp, settings.key) is None]
+        todo = [s for s in mine if _is_to_be_read(parts.load(s.name, s.stamp, settings.key))]
         if len(todo) < len(mine):
             say(f"{len(mine) - len(todo)} of {len(mine)} files were finished by an earlier run")
         _check_room(store, todo, settings, say)
@@ -246,6 +246,11 @@ def _lock(store: Path, name: str, wait: bool = False) -> Iterator[None]:
         raise DiganError(f"{store} cannot be written: {error.strerror}") from error
 
 
+def _is_to_be_read(part: Part | None) -> bool:
+    """Whether a source was never read, or was not there when it was."""
+    return part is None or part.gone
+
+
 def _finished(store: Path, found: Found, settings: Settings) -> PrepareReport | None:
     """The report of a finished store that is up to date, None if there is work to do."""
     if not (store / STORE_FILE).is_file():
@@ -261,6 +266,9 @@ def _finished(store: Path, found: Found, settings: Settings) -> PrepareReport | 
         return None
     if opened.info["assignment"] != _assignment(found):
         return None
+    gone = {row["path"] for row in rows if row.get("gone")}
+    if any(s.name in gone and s.can_be_opened() for s in found.sources):
+        return None  # one that could not be opened then can be now
     shutil.rmtree(store / PARTS_FOLDER, ignore_errors=True)
     report = PrepareReport(store, found.layout, finished=True, up_to_date=True)
     _sum_up(report, opened)

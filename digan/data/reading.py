@@ -211,6 +211,7 @@ def make_part(
         elif problems:
             part.status = "partial"
         part.reason = "; ".join(problems)
+        part.gone = bool(problems) and not source.can_be_opened()
         try:
             parts.finish(part, temporary if part.frames else None)
         except OSError as error:

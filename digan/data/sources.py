@@ -60,6 +60,17 @@ class Source:
     label: str | None = None
     split: str | None = None
 
+    def can_be_opened(self) -> bool:
+        """Whether its file, or every picture of its folder, is there and may be read now."""
+        if not self.pictures:
+            return os.access(self.path, os.R_OK)
+        try:
+            names = pictures_in(self.path)
+        except OSError:
+            return False
+        files = (os.path.join(self.path, name) for name in names)
+        return len(names) == self.pictures and all(os.access(file, os.R_OK) for file in files)
+
 
 @dataclass
 class Found:

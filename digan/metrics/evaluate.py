@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from digan import __version__
+from digan.data.datasets import dead_workers_named
 from digan.data.progress import progress_bar
 from digan.errors import DiganError
 from digan.files import atomic_path
@@ -197,6 +198,7 @@ class Evaluator:
             )
         return self._loaded[kind]
 
+    @dead_workers_named()
     def evaluate(
         self, fakes: Fakes, protocol: EvaluationProtocol, label: int | None = None
     ) -> MetricResult:
@@ -207,7 +209,8 @@ class Evaluator:
             label: class of the data, by number; None for all.
 
         Raises:
-            DiganError: what detectors, sets and distances raise; fewer than 2 videos on a side.
+            DiganError: what detectors, sets and distances raise; fewer than 2 videos on a side;
+                a process that reads clips died.
         """
         started = time.monotonic()
         if protocol.kind != "isv" and self.real is None:
@@ -242,6 +245,7 @@ class Evaluator:
             time.monotonic() - started,
         )  # fmt: skip
 
+    @dead_workers_named()
     def random3d(self, fakes: Fakes, protocol: EvaluationProtocol) -> dict[str, Any]:
         """`fd-random3d` with its controls, as a result line; its table is under `table`.
 

@@ -12,7 +12,7 @@ from digan.config import TrainConfig, resolve
 from digan.data.datasets import ClipPairs
 from digan.data.store import Store
 from digan.errors import DiganError
-from digan.files import writable_folder
+from digan.files import remove_unfinished, writable_folder
 from digan.nn.snapshot import load_discriminators, load_network
 from digan.processes import World
 from digan.training import checkpoint, runs
@@ -145,6 +145,7 @@ def find_run(
         if not run.is_dir():
             raise DiganError(f"the run to resume, {run}, is no folder")
     writable_folder(run)
+    remove_unfinished(run)
     values, said = checkpoint.read_state(run)
     checkpoint.check_same_settings(values, config, store.fingerprint, run)
     return run, (said, values)

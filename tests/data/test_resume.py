@@ -175,6 +175,41 @@ def test_killed_main_process_leaves_no_workers(clips: Path, tmp_path: Path, root
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
+@pytest.mark.parametrize("moment", ["before it is read", "for good"])
+def test_a_video_that_goes_and_comes_back(
+    clips: Path, tmp_path: Path, monkeypatch: Any, moment: str
+) -> None:
+    """It is named and left out; with its old date it would pass for one that was read."""
+    src = tmp_path / "src"
+    shutil.copytree(clips, src)
+    quick(src, tmp_path / "whole")
+    away = tmp_path / "1.mp4"
+    original = reading.make_part
+    read = []
+
+    def make(store: Path, source: Any, *rest: Any) -> Any:
+        read.append(source.name)
+        if (src / "a/1.mp4").exists():
+            (src / "a/1.mp4").rename(away)
+        return original(store, source, *rest)
+
+    monkeypatch.setattr(workers_module, "make_part", make)
+    first = quick(src, tmp_path / "s")
+    monkeypatch.setattr(workers_module, "make_part", original)
+    assert first.videos == 5
+    assert [(path, status) for path, status, _ in first.problems] == [("a/1.mp4", "skipped")]
+    assert "No such file" in first.problems[0][2]
+    if moment == "for good":
+        assert not quick(src, tmp_path / "s").up_to_date
+        assert quick(src, tmp_path / "s").up_to_date
+        assert quick(src, tmp_path / "s").problems == []
+        return
+    away.rename(src / "a/1.mp4")
+    assert not quick(src, tmp_path / "s").up_to_date
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+    assert quick(src, tmp_path / "s").up_to_date
+
+
 def _die(store: Path, source: Any, settings: Any) -> None:
     if source.name == "a/1.mp4":
         os._exit(11)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import tracemalloc
 from dataclasses import replace
 
@@ -168,6 +171,21 @@ class TestResults:
         assert other.value == pytest.approx(first.value, rel=1e-3)
         moved = evaluator(place).evaluate(fakes(), protocol.change(seed=9))
         assert moved.value != first.value
+
+    def test_the_death_of_a_reading_process_is_one_line(self, place, monkeypatch):
+        read = StoreVideos.read
+
+        def die(self, *words):
+            if multiprocessing.parent_process() is None:
+                return read(self, *words)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(StoreVideos, "read", die)
+        named = r"^a process that decodes frames died .*memory"
+        judge, short = evaluator(place, workers=1), parse_protocol("fvd6_4f")
+        for measure in (judge.evaluate, judge.random3d):
+            with pytest.raises(DiganError, match=named):
+                measure(fakes(), short)
 
     def test_a_set_against_itself_and_the_floor(self, place):
         videos = StoreVideos(Store(place / "skies"))
