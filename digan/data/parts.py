@@ -53,7 +53,8 @@ class Part:
     fps: float = 0.0
     lengths: list[int] = field(default_factory=list)  # bytes of each record
     crcs: list[int] = field(default_factory=list)  # crc32 of each record
-    gone: bool = False  # the source could not be opened when it was read; it may come back
+    # The source was gone, closed or another when it had been read: it may be again as it was found.
+    uncertain: bool = False
 
     @property
     def frames(self) -> int:
@@ -108,7 +109,7 @@ class Parts:
     def extract(self, store: Store, row: dict[str, Any], video: int) -> None:
         """Copy a source's records back out of a finished store, as a part."""
         part = Part(row["path"], row["stamp"], store.info["settings_key"], row["status"])
-        part.reason, part.gone = row["reason"], row.get("gone", False)
+        part.reason, part.uncertain = row["reason"], row.get("uncertain", False)
         temporary = None
         if video >= 0:
             temporary = self.temporary_file(part.path)
@@ -220,7 +221,7 @@ class Parts:
                     "frames": part.frames,
                     "video": video,
                     "stamp": part.stamp,
-                    "gone": part.gone,
+                    "uncertain": part.uncertain,
                 }
             )
         known = videos["fps"][videos["fps"] > 0]

@@ -247,8 +247,8 @@ def _lock(store: Path, name: str, wait: bool = False) -> Iterator[None]:
 
 
 def _is_to_be_read(part: Part | None) -> bool:
-    """Whether a source was never read, or was not there when it was."""
-    return part is None or part.gone
+    """Whether a source was never read, or was not what had been found."""
+    return part is None or part.uncertain
 
 
 def _finished(store: Path, found: Found, settings: Settings) -> PrepareReport | None:
@@ -266,9 +266,9 @@ def _finished(store: Path, found: Found, settings: Settings) -> PrepareReport | 
         return None
     if opened.info["assignment"] != _assignment(found):
         return None
-    gone = {row["path"] for row in rows if row.get("gone")}
-    if any(s.name in gone and s.can_be_opened() for s in found.sources):
-        return None  # one that could not be opened then can be now
+    uncertain = {row["path"] for row in rows if row.get("uncertain")}
+    if any(s.name in uncertain and s.is_as_found() for s in found.sources):
+        return None  # one that was away, closed or cut short then is whole now
     shutil.rmtree(store / PARTS_FOLDER, ignore_errors=True)
     report = PrepareReport(store, found.layout, finished=True, up_to_date=True)
     _sum_up(report, opened)

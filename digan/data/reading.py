@@ -6,6 +6,7 @@ length of a video does not matter.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import zlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,61 +167,69 @@ def make_part(
 
     parts = Parts(store)
     part = Part(source.name, source.stamp, settings.key, "ok")
-    frames = SourceFrames(source, settings, tell)
-    problems: list[str] = []
-    try:
+    with _writing(store):
         temporary = parts.temporary_file(source.name)
-        out = open(temporary, "wb")  # noqa: SIM115 (closed below)
+        try:
+            with open(temporary, "wb") as out:
+                problems = _copy_frames(SourceFrames(source, settings, tell), part, out, stopped)
+                out.flush()
+                os.fsync(out.fileno())
+            if part.frames < settings.min_frames:
+                if part.frames or not problems:
+                    few = "1 frame" if part.frames == 1 else f"{part.frames} frames"
+                    problems.insert(0, f"only {few}, at least {settings.min_frames} wanted")
+                part.status, part.lengths, part.crcs = "skipped", [], []
+            elif problems:
+                part.status = "partial"
+            part.reason = "; ".join(problems)
+            part.uncertain = not source.is_as_found()
+            parts.finish(part, temporary if part.frames else None)
+        finally:
+            with contextlib.suppress(OSError):  # the error in flight matters more
+                temporary.unlink(missing_ok=True)
+    tell(source.bytes - told)  # headers, and what was not read of a broken file
+    return part
+
+
+def _copy_frames(
+    frames: SourceFrames, part: Part, out: BinaryIO, stopped: Callable[[], bool]
+) -> list[str]:
+    """Writes the records of all frames that can be read; what is wrong with the source."""
+    settings = frames.settings
+    problems: list[str] = []
+    last: NDArray[np.uint8] | None = None
+    data = b""
+    iterator = iter(frames)
+    while True:
+        if stopped():
+            raise StoppedError
+        try:
+            frame = next(iterator)
+            if frame.image is not last:
+                data = encode_record(square(frame.image, settings.resolution), settings.codec)
+                last = frame.image
+        except StopIteration:
+            break
+        except DiganError as error:
+            problems.append(str(error).removeprefix(f"{frames.source.path} is "))
+            break
+        except Exception as error:  # a codec's surprise must not stop the others
+            problems.append(f"{type(error).__name__}: {error}".splitlines()[0])
+            break
+        out.write(data)
+        part.lengths.append(len(data))
+        part.crcs.append(zlib.crc32(data))
+    part.fps = frames.fps
+    return problems + frames.problems
+
+
+@contextlib.contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    """Turns a failure to write into an error that says what to do."""
+    try:
+        yield
     except OSError as error:
         raise _unwritable(store, error) from error
-    try:
-        with out:
-            last: NDArray[np.uint8] | None = None
-            data = b""
-            iterator = iter(frames)
-            while True:
-                if stopped():
-                    raise StoppedError
-                try:
-                    frame = next(iterator)
-                    if frame.image is not last:
-                        data = encode_record(
-                            square(frame.image, settings.resolution), settings.codec
-                        )
-                        last = frame.image
-                except StopIteration:
-                    break
-                except DiganError as error:
-                    problems.append(str(error).removeprefix(f"{source.path} is "))
-                    break
-                except Exception as error:  # a codec's surprise must not stop the others
-                    problems.append(f"{type(error).__name__}: {error}".splitlines()[0])
-                    break
-                try:
-                    out.write(data)
-                except OSError as error:
-                    raise _unwritable(store, error) from error
-                part.lengths.append(len(data))
-                part.crcs.append(zlib.crc32(data))
-        problems += frames.problems
-        part.fps = frames.fps
-        if part.frames < settings.min_frames:
-            if part.frames or not problems:
-                few = "1 frame" if part.frames == 1 else f"{part.frames} frames"
-                problems.insert(0, f"only {few}, at least {settings.min_frames} wanted")
-            part.status, part.lengths, part.crcs = "skipped", [], []
-        elif problems:
-            part.status = "partial"
-        part.reason = "; ".join(problems)
-        part.gone = bool(problems) and not source.can_be_opened()
-        try:
-            parts.finish(part, temporary if part.frames else None)
-        except OSError as error:
-            raise _unwritable(store, error) from error
-        tell(source.bytes - told)  # headers, and what was not read of a broken file
-    finally:
-        temporary.unlink(missing_ok=True)
-    return part
 
 
 def _unwritable(store: Path, error: OSError) -> DiganError:

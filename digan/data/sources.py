@@ -16,7 +16,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -60,16 +60,18 @@ class Source:
     label: str | None = None
     split: str | None = None
 
-    def can_be_opened(self) -> bool:
-        """Whether its file, or every picture of its folder, is there and may be read now."""
-        if not self.pictures:
-            return os.access(self.path, os.R_OK)
+    def is_as_found(self) -> bool:
+        """Whether its file, or every picture of its folder, may be read and has not changed."""
         try:
-            names = pictures_in(self.path)
+            if not self.pictures:
+                files = [self.path]
+                stamp = _stamp(os.stat(self.path))
+            else:
+                files = [os.path.join(self.path, name) for name in pictures_in(self.path)]
+                stamp = _stamp_of((os.path.basename(file), os.stat(file)) for file in files)
         except OSError:
             return False
-        files = (os.path.join(self.path, name) for name in names)
-        return len(names) == self.pictures and all(os.access(file, os.R_OK) for file in files)
+        return stamp == self.stamp and all(os.access(file, os.R_OK) for file in files)
 
 
 @dataclass
@@ -207,8 +209,8 @@ def _walk(folder: Path, prefix: str, scan: Scan, seen: set[str]) -> None:
     if real in seen:  # the store itself, or links that run in a circle
         return
     seen.add(real)
-    pictures, size, has_videos = 0, 0, False
-    digest = blake2b(digest_size=16)
+    has_videos = False
+    pictures: list[tuple[str, os.stat_result]] = []
     subfolders = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
@@ -229,25 +231,32 @@ def _walk(folder: Path, prefix: str, scan: Scan, seen: set[str]) -> None:
             name = prefix + entry.name
             scan.videos.append(Source(name, entry.path, about.st_size, _stamp(about)))
         elif ending in PICTURE_ENDINGS:
-            pictures += 1
-            size += about.st_size
-            digest.update(os.fsencode(entry.name) + _stamp(about).encode() + b"\0")
+            pictures.append((entry.name, about))
         else:
             if ending in {".txt", ".csv"}:
                 scan.texts.append(Path(entry.path))
             scan.others[ending or "no ending"] += 1
     if pictures and not has_videos:
         name = prefix.rstrip("/") or folder.resolve().name
-        stamp = digest.hexdigest()
-        scan.folders.append(Source(name, str(folder), size, stamp, pictures))
+        size = sum(about.st_size for _, about in pictures)
+        stamp = _stamp_of(pictures)
+        scan.folders.append(Source(name, str(folder), size, stamp, len(pictures)))
     elif pictures:
-        scan.others["pictures"] += pictures
+        scan.others["pictures"] += len(pictures)
     for name in subfolders:
         _walk(folder / name, f"{prefix}{name}/", scan, seen)
 
 
 def _stamp(about: os.stat_result) -> str:
     return f"{about.st_size}:{about.st_mtime_ns}"
+
+
+def _stamp_of(pictures: Iterable[tuple[str, os.stat_result]]) -> str:
+    """The stamp of a folder of pictures, in whatever order."""
+    digest = blake2b(digest_size=16)
+    for name, about in sorted(pictures, key=lambda picture: picture[0]):
+        digest.update(os.fsencode(name) + _stamp(about).encode() + b"\0")
+    return digest.hexdigest()
 
 
 def split_name(folder: str) -> str | None:

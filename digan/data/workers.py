@@ -89,8 +89,8 @@ def _pool(
     except BrokenProcessPool as error:
         if not started.is_set():
             raise DiganError(
-                "no worker process could start: a script that calls prepare needs "
-                "`if __name__ == '__main__':` around the call, or workers=1"
+                "no worker process could start: memory may be short; a script that calls prepare "
+                "needs `if __name__ == '__main__':` around the call, or workers=1"
             ) from error
         parts = Parts(store)
         suspects = [
