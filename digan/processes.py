@@ -129,12 +129,15 @@ class RepeatedSum:
     Args:
         world: the processes.
         like: tensors of one dtype and device, whose shapes and layouts are those of all calls.
+
+    Attributes:
+        views: where the sums are, in the order of `like`; none for a process alone.
     """
 
     def __init__(self, world: World, like: Sequence[Tensor]) -> None:
         self.world = world
         self._flat = torch.empty(0)
-        self._views: list[Tensor] = []
+        self.views: list[Tensor] = []
         if world.size == 1:
             return
         numbers = [t.numel() for t in like]
@@ -144,7 +147,7 @@ class RepeatedSum:
         order = sorted(range(len(like)), key=lambda i: numbers[i] % 4 != 0)
         pieces = self._flat.split([numbers[i] for i in order])
         place = dict(zip(order, pieces, strict=True))
-        self._views = [place[i].as_strided_(t.shape, t.stride()) for i, t in enumerate(like)]
+        self.views = [place[i].as_strided_(t.shape, t.stride()) for i, t in enumerate(like)]
 
     @property
     def bytes(self) -> int:
@@ -156,9 +159,9 @@ class RepeatedSum:
         """The sums, valid until the next call; alone, the tensors themselves. Collective."""
         if self.world.size == 1:
             return tensors
-        torch._foreach_copy_(self._views, list(tensors))
+        torch._foreach_copy_(self.views, list(tensors))
         self.reduce()
-        return self._views
+        return self.views
 
     def reduce(self) -> None:
         """The message alone: what the memory holds becomes its sum over all processes."""

@@ -290,9 +290,7 @@ class Trainer:
             self.statistics.add("D/r1_image", image)
             return penalty * self.config.d_reg_interval
 
-        norm = self._phase(
-            self.discriminator, self.d_optimizer, self.d_guard, self.d_sum, [loss]
-        )
+        norm = self._phase(self.discriminator, self.d_optimizer, self.d_guard, self.d_sum, [loss])
         self.statistics.add("D/r1_gradient_norm", norm)
 
     def _phase(
