@@ -45,7 +45,7 @@ from digan.training.step import Trainer
 
 MESSAGES = tuple(4**n << 12 for n in range(9))  # bytes, beside the gradients' and not above
 MESSAGE_ROUNDS = 5
-SHORT, CALLS = 1 << 20, 20  # so many calls a sample of a message of at most so many bytes
+SHORT, CALLS = 1 << 20, 10  # so many calls a sample of a message of at most so many bytes
 ON_GPU = 8  # iterations a sample: the host runs ahead of a GPU
 
 

@@ -65,21 +65,28 @@ def efficiency(
     return (several_items / several) / (processes * alone_items / alone)
 
 
-def expected_efficiency(
-    processes: int, *, compute: float, message: float, bandwidth: float
+def sum_seconds(
+    message: float, *, gpus: int, link: float, machines: int = 1, network: float = 1.0
 ) -> float:
-    """Of a ring, nothing overlapped: compute / (compute + 2 (N - 1)/N message / bandwidth).
+    """Of one sum over machines * gpus processes: in the machine, then between the machines.
+
+        message * (2 (G - 1)/G / link + 2 (M - 1)/M / network)
+
+    The processes of a machine share a sum out among themselves (every part of it leaves each of
+    them twice, but for its own), and each then adds its part to those of the other machines.
 
     Args:
-        processes: N. compute: seconds of an iteration without messages.
-        message: bytes that are summed. bandwidth: bytes a second out of every process.
+        message: bytes. gpus: G, processes of a machine. machines: M.
+        link: bytes a second out of a process, to others of its machine.
+        network: bytes a second out of a machine, by all its adapters together.
     """
-    return compute / (compute + ring_seconds(processes, message, bandwidth))
+    inside, between = 2 * (gpus - 1) / gpus, 2 * (machines - 1) / machines
+    return message * (inside / link + between / network)
 
 
-def ring_seconds(processes: int, message: float, bandwidth: float) -> float:
-    """2 (N - 1)/N message / bandwidth: every part of a sum goes around twice, but for one step."""
-    return 2 * (processes - 1) / processes * message / bandwidth
+def expected_efficiency(compute: float, messages: float) -> float:
+    """compute / (compute + messages), seconds: nothing overlaps, nobody waits for the slowest."""
+    return compute / (compute + messages)
 
 
 def iteration_case(processes: int, batch: int, size: int, penalty: bool) -> str:
