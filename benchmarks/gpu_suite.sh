@@ -5,8 +5,9 @@
 #                           [--skip STAGE]... [--only STAGE]...
 #
 # Stages, by value: library, tests, memcheck, racecheck, bench (training, profile, generator, ops,
-# hopper, official, sampling, gradients, hopper-generator, compiled, loader), precision. Each
-# has its part of the time; what finds none left is named, and `--only` makes it in another run.
+# hopper, official, sampling, gradients, hopper-generator, compiled, loader; processes where there
+# are several GPUs), precision. Each has its part of the time; what finds none left is named, and
+# `--only` makes it in another run.
 # The native library is the file that DIGAN_NATIVE_LIBRARY names, else the installed one, else it
 # is built for the card at hand. Results are named by the device, ready for benchmarks/results/;
 # targets.txt has what an H200 should reach beside what was measured.
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
         esac
         shift 2
         ;;
-    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) echo "gpu_suite.sh: error: there is no flag '$1' (--help lists them)" >&2; exit 2 ;;
     esac
 done
@@ -87,12 +88,13 @@ stage() {
 }
 
 has torch || { echo "gpu_suite.sh: error: $python cannot import torch" >&2; exit 1; }
-# Name, GiB of memory and capability of the card, as three lines.
+# Name, GiB of memory and capability of the card, and how many there are, as four lines.
 mapfile -t card < <("$python" -c 'import torch
 if torch.cuda.is_available():
     about = torch.cuda.get_device_properties(0)
-    print(about.name, about.total_memory >> 30, f"{about.major}.{about.minor}", sep="\n")')
-gpu="${card[0]:-}" memory="${card[1]:-0}" capability="${card[2]:-}"
+    print(about.name, about.total_memory >> 30, f"{about.major}.{about.minor}",
+          torch.cuda.device_count(), sep="\n")')
+gpu="${card[0]:-}" memory="${card[1]:-0}" capability="${card[2]:-}" cards="${card[3]:-0}"
 if [ -n "$gpu" ]; then say "GPU: $gpu, $memory GiB"; else say "GPU: missing, so the CPU stands in"; fi
 device="$(echo "${gpu:-cpu}" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9\n' '-' | sed 's/^-*//; s/-*$//')"
 # Property tests run on the CPU; without hypothesis a stand-in lets the files of the others import.
@@ -225,6 +227,11 @@ if knows DIGAN_HOPPER && [ "${capability%%.*}" = 9 ]; then
 fi
 bench compiled generator 90 --providers fused,compiled
 bench loader loader 25
+if [ "$cards" -gt 1 ]; then
+    bench processes processes 60
+elif [ "$cards" = 1 ]; then
+    ! wanted processes bench || say "bench-processes: skipped, there is one GPU"
+fi
 if wanted bench && [ -z "$gpu" ]; then
     stage bench 60 "$python" benchmarks/bench_inr.py --help
 fi

@@ -120,6 +120,55 @@ class World:
         return [each[: int(shape[0])] for each, shape in zip(found, shapes, strict=True)]
 
 
+class RepeatedSum:
+    """Sums tensors of the same shapes over all processes again and again, in one flat message.
+
+    The message's memory is made once. `World.sum_` makes it anew in every call and copies the sums
+    back, which takes longer than the sum itself between two processes of one machine.
+
+    Args:
+        world: the processes.
+        like: tensors of one dtype and device, whose shapes and layouts are those of all calls.
+
+    Attributes:
+        views: where the sums are, in the order of `like`; none for a process alone.
+    """
+
+    def __init__(self, world: World, like: Sequence[Tensor]) -> None:
+        self.world = world
+        self._flat = torch.empty(0)
+        self.views: list[Tensor] = []
+        if world.size == 1:
+            return
+        numbers = [t.numel() for t in like]
+        self._flat = torch.zeros(sum(numbers), dtype=like[0].dtype, device=like[0].device)
+        # Odd sizes come last, so that every other tensor begins at a multiple of 4 numbers, as
+        # kernels that load four at a time want it.
+        order = sorted(range(len(like)), key=lambda i: numbers[i] % 4 != 0)
+        pieces = self._flat.split([numbers[i] for i in order])
+        place = dict(zip(order, pieces, strict=True))
+        self.views = [place[i].as_strided_(t.shape, t.stride()) for i, t in enumerate(like)]
+
+    @property
+    def bytes(self) -> int:
+        """Of the message; 0 for a process alone."""
+        return self._flat.numel() * self._flat.element_size()
+
+    @torch.no_grad()
+    def __call__(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The sums, valid until the next call; alone, the tensors themselves. Collective."""
+        if self.world.size == 1:
+            return tensors
+        torch._foreach_copy_(self.views, list(tensors))
+        self.reduce()
+        return self.views
+
+    def reduce(self) -> None:
+        """The message alone: what the memory holds becomes its sum over all processes."""
+        with _together():
+            distributed.all_reduce(self._flat)
+
+
 def _to_bytes(value: Any) -> Tensor:
     return torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
 

@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "watching": BASE | {"data", "files", "showcase"},
     "training": FRAMES | {"execution", "files", "processes", "watching"},
     "generate": FRAMES | {"execution", "files", "ranges", "processes"},
-    "bench": FRAMES | {"training", "execution", "files", "generate", "info", "plotting"},
+    "bench": FRAMES
+    | {"training", "execution", "files", "generate", "info", "plotting", "processes"},
     "inspection": FRAMES | {"execution", "files", "plotting"},
     "inversion": MODEL | {"data", "synthesis", "files", "plotting"},
     "importer": MODEL | {"files"},

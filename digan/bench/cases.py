@@ -24,15 +24,18 @@ MODULES = {
     "profile": "digan.bench.profile_section",
     "gradients": "digan.bench.memory_section",
     "loader": "digan.bench.loader_section",
+    "processes": "digan.bench.processes_section",
 }
 SECTIONS = tuple(MODULES)
+ON_REQUEST = ("processes",)  # takes minutes, and every core or GPU that there is
+DEFAULT = tuple(name for name in SECTIONS if name not in ON_REQUEST)
 
 
 @dataclass(frozen=True)
 class Options:
     """What was asked of the benchmark; all of it is kept in the result file."""
 
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = DEFAULT
     preset: Preset = "official"
     resolution: int = 128
     frames: int = 128
@@ -50,6 +53,7 @@ class Options:
     memory: bool = True
     vary: tuple[str, ...] = ()
     trace: str | None = None
+    scale_to: int | None = None
 
     def config(self, precision: Any = "fp32") -> TrainConfig:
         """The preset's configuration for the benchmark's clips and batch."""

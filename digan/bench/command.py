@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from digan.bench.cases import SECTIONS, Options
+from digan.bench.cases import DEFAULT, ON_REQUEST, SECTIONS, Options
 from digan.bench.flags import at_least, settings_of, some_of
 from digan.bench.machine import DTYPES
 from digan.config import PRESETS
@@ -59,8 +59,8 @@ def parser(name: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = p.add_argument
-    add("--section", type=some_of(SECTIONS), default=SECTIONS, metavar="LIST",
-        help=f"of {','.join(SECTIONS)}; default all")  # fmt: skip
+    add("--section", type=some_of(SECTIONS), default=DEFAULT, metavar="LIST",
+        help=f"of {','.join(SECTIONS)}; default all but {','.join(ON_REQUEST)}")  # fmt: skip
     add("--preset", choices=sorted(PRESETS), default=default.preset)
     add("--precision", type=some_of(list(DTYPES)), default=default.precisions, metavar="LIST",
         help=f"of {','.join(DTYPES)}; default {','.join(default.precisions)}")  # fmt: skip
@@ -91,6 +91,8 @@ def parser(name: str) -> argparse.ArgumentParser:
         "turns of processes")  # fmt: skip
     add("--trace", type=Path, metavar="FILE",
         help="section profile: keep traces, for chrome://tracing, as FILE-WHAT.json")  # fmt: skip
+    add("--scale-to", type=at_least(2), metavar="N",
+        help="section processes: up to so many; default the GPUs, or 2 on a CPU")  # fmt: skip
     add("--plot", type=Path, metavar="FOLDER", help="write a picture per section (matplotlib)")
     return p
 
@@ -135,6 +137,7 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
         seconds=given.seconds,
         memory=not (given.no_memory or given.vary),
         vary=given.vary,
+        scale_to=given.scale_to,
         trace=None if given.trace is None else str(given.trace.resolve()),
     )
     options.config()  # a batch or a size that no network can have fails before the work
@@ -145,11 +148,13 @@ def run(arguments: Sequence[str], name: str = "digan bench") -> int:
     from digan.bench.data_wait import waits_of
     from digan.bench.report import format_results
     from digan.bench.run import run_benchmark
+    from digan.bench.scaling import scaling_of
     from digan.bench.targets import format_targets, targets_of
 
     results = run_benchmark(options)
     results.tables["targets"] = targets_of(results, options.sections)
     results.tables["data wait"] = waits_of(results)
+    results.tables["scaling"] = scaling_of(results)
     print(format_results(results))
     print("\n" + format_targets(results.tables["targets"]))
     if given.json is not None:

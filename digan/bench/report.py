@@ -11,8 +11,8 @@ from digan.bench.data_wait import format_waits, waits_of
 from digan.bench.profile_report import format_profiles
 from digan.bench.rows import Results, Row
 from digan.bench.sampling_report import sampling_summary
+from digan.bench.scaling import ALONE, R1_INTERVAL, REDUCED, format_scaling, scaling_of
 
-R1_INTERVAL = 16  # iterations; the default of d_reg_interval
 COLUMNS = ("provider", "precision", "alloc", "median", "p20 - p80", "runs", "rate", "floor", "peak")
 
 
@@ -29,6 +29,7 @@ def format_results(results: Results) -> str:
     parts.append(denser_cost(results))
     parts.append(sampling_summary(results))
     parts.append(format_waits(waits_of(results)))
+    parts.append(format_scaling(scaling_of(results)))
     parts.append(headline(results))
     return "\n\n".join(part for part in parts if part)
 
@@ -109,7 +110,8 @@ def _section(section: str, rows: list[Row]) -> str:
 def baseline(rows: list[Row]) -> str:
     """Whom a case's rows are compared with: the original, the plain way, or the formula."""
     present = {row.provider for row in rows if row.samples}
-    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames", "serial"):
+    for name in ("original", "whole clips", "nn.Sequential", "formula", "normal frames", "serial",
+                 ALONE, REDUCED):  # fmt: skip
         if name in present:
             return name
     # One provider under several settings of the environment: the first of them.

@@ -99,7 +99,8 @@ class Results:
 
     Attributes:
         tables: what is no row of samples, by name: `profile` (where an iteration's time goes),
-            `data wait` (of a training run on a loader), `targets`, `left out` (for want of time).
+            `data wait` (of a training run on a loader), `scaling` (of several processes),
+            `targets`, `left out` (for want of time).
     """
 
     started: str  # ISO 8601, UTC

@@ -21,7 +21,8 @@ from digan.bench.worker import Job
 from digan.errors import DiganError
 
 MEMORY_FRAMES = (1, 16, 128, 256)
-ONCE = ("profile",)  # one process shows where time goes
+# One process shows where time goes; what starts processes itself needs none around it.
+ONCE = ("profile", "processes")
 _TAIL = 30  # lines of a failed worker that are kept for its error
 
 

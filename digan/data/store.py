@@ -12,6 +12,7 @@ store.json is written last: a folder without it is no finished store.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -35,6 +36,9 @@ VIDEOS_FILE = "index-videos.npy"
 NAMES_FILE = "names.json"
 REPORT_FILE = "report.jsonl"
 PARTS_FOLDER = ".parts"
+
+_KEPT_OPEN = 256  # shards
+_PIECE = 1 << 20  # rows of an index that are read at once
 
 FRAME_ROW = np.dtype([("shard", "<u4"), ("length", "<u4"), ("offset", "<u8"), ("crc", "<u4")])
 VIDEO_ROW = np.dtype(
@@ -176,10 +180,16 @@ class Store:
         of = self.videos["split"]
         return {name: int((of == number).sum()) for number, name in enumerate(self.splits)}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Identifies the content: counts, and a checksum over the records' checksums."""
-        crc = zlib.crc32(np.ascontiguousarray(self._frames["crc"]).tobytes())
+        """Identifies the content: counts, and a checksum over the records' checksums.
+
+        It reads the whole index, which is gigabytes for millions of clips: once, in pieces.
+        """
+        crc = 0
+        for first in range(0, self.num_frames, _PIECE):
+            piece = self._frames["crc"][first : first + _PIECE]
+            crc = zlib.crc32(piece.tobytes(), crc)
         return f"{self.num_videos} videos, {self.num_frames} frames, crc {crc:08x}"
 
     @property
@@ -212,7 +222,8 @@ class Store:
         row = self._frames[index]
         length, offset = int(row["length"]), int(row["offset"])
         try:
-            data = os.pread(self._descriptor(int(row["shard"])), length, offset)
+            with self._descriptor(int(row["shard"])) as descriptor:
+                data = os.pread(descriptor, length, offset)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise self._damaged(index, f"it cannot be read ({reason})") from error
@@ -233,11 +244,25 @@ class Store:
             out[t] = self.frame(first + int(index))
         return out
 
-    def _descriptor(self, shard: int) -> int:
+    @contextlib.contextmanager
+    def _descriptor(self, shard: int) -> Iterator[int]:
+        """An open shard. Those opened first stay open, the others only as long as they are read.
+
+        So threads never find a shard closed by another, and a store of thousands of shards stays
+        below the limit of open files, which is often 1,024.
+        """
         with self._lock:
-            if shard not in self._descriptors:
-                self._descriptors[shard] = os.open(self.path / shard_name(shard), os.O_RDONLY)
-            return self._descriptors[shard]
+            kept = self._descriptors.get(shard)
+            descriptor = (
+                os.open(self.path / shard_name(shard), os.O_RDONLY) if kept is None else kept
+            )
+            if kept is None and len(self._descriptors) < _KEPT_OPEN:
+                self._descriptors[shard] = kept = descriptor
+        try:
+            yield descriptor
+        finally:
+            if kept is None:
+                os.close(descriptor)
 
     def _damaged(self, index: int, what: str) -> DiganError:
         video = int(np.searchsorted(self.videos["first"], index, side="right")) - 1

@@ -132,10 +132,11 @@ class CountedMemory:
     """Counts the bytes of a CPU run beside what the system says is available.
 
     Args:
-        config: resolved settings. available: bytes.
+        config: resolved settings. available: bytes. processes: of the run.
     """
 
-    def __init__(self, config: TrainConfig, available: int) -> None:
+    def __init__(self, config: TrainConfig, available: int, processes: int = 1) -> None:
+        self.processes = processes
         self.limit = int(CPU_SHARE * available)
         self.how = f"{CPU_SHARE:.0%} of the {available / 1e9:.1f} GB available, by counting"
         self.work = PhaseWork.on_meta(config)
@@ -155,7 +156,9 @@ class CountedMemory:
             def work(phase: str = phase) -> None:
                 self.work.run(phase, samples)
 
-            most = max(most, always + other + peak_bytes(work))
+            # The message of several processes is there while what it will sum is made.
+            own = self._generator + self._discriminator - other if self.processes > 1 else 0
+            most = max(most, always + other + own + peak_bytes(work))
             self.work.clear()
         return most
 
@@ -239,7 +242,7 @@ def settle_batch_gpu(
         trainer = Trainer(first, labels=labels, world=world, device=device)
         memory = TriedMemory(trainer, CudaCard(device))
     else:
-        memory = CountedMemory(first, available_memory())
+        memory = CountedMemory(first, available_memory(), world.size)
     chosen, found = largest_pass(memory, sizes, world)
     # Where another process decided, this one may not have asked for that size.
     needed = found[chosen] if chosen in found else memory.needs(chosen)

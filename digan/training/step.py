@@ -19,7 +19,7 @@ from digan.config import TrainConfig
 from digan.execution import choose_impl
 from digan.nn import PairDiscriminator
 from digan.nn.prepared import PreparedWeights
-from digan.processes import World
+from digan.processes import RepeatedSum, World
 from digan.training.augment import AugmentDraws
 from digan.training.distributed import own_parts
 from digan.training.draws import FakeDraws, sample_fakes
@@ -133,14 +133,24 @@ class Trainer:
             dict(self.discriminator.named_parameters(prefix="discriminator"))
         )
         self.statistics = Statistics()
+        # `step` as the phases read it: a CUDA graph would keep a Python number forever.
+        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.take_part(config, self.world)
+
+    def take_part(self, config: TrainConfig, world: World) -> None:
+        """Makes this the trainer of one process among those of `world`.
+
+        The configuration may differ from that of the networks in the batch and in `batch_gpu`.
+        """
+        self.config, self.world = config, world
         # This process's positions in the batch, and its micro-batches as positions in these.
-        parts = own_parts(config, self.world)
+        parts = own_parts(config, world)
         self.own = sorted(position for part in parts for position in part)
         place = {position: index for index, position in enumerate(self.own)}
         self.parts = [torch.tensor([place[p] for p in part], device=self.device) for part in parts]
         self.phases: Phases = EagerPhases()
-        # `step` as the phases read it: a CUDA graph would keep a Python number forever.
-        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.g_sum = RepeatedSum(world, list(self.generator.parameters()))
+        self.d_sum = RepeatedSum(world, list(self.discriminator.parameters()))
 
     def numbers(self, seen: int) -> list[int]:
         """Which samples of the run are this process's in the iteration after `seen` samples."""
@@ -233,7 +243,7 @@ class Trainer:
             self.statistics.add("G/image_logit", logits.image)
             return value
 
-        norm = self._phase(self.generator, self.g_optimizer, self.g_guard, [loss])
+        norm = self._phase(self.generator, self.g_optimizer, self.g_guard, self.g_sum, [loss])
         self.statistics.add("G/gradient_norm", norm)
         self._update_w_avg(codes)
 
@@ -259,7 +269,11 @@ class Trainer:
             return value
 
         norm = self._phase(
-            self.discriminator, self.d_optimizer, self.d_guard, [fake_loss, real_loss]
+            self.discriminator,
+            self.d_optimizer,
+            self.d_guard,
+            self.d_sum,
+            [fake_loss, real_loss],
         )
         self.statistics.add("D/gradient_norm", norm)
         self._update_w_avg(codes)
@@ -276,7 +290,7 @@ class Trainer:
             self.statistics.add("D/r1_image", image)
             return penalty * self.config.d_reg_interval
 
-        norm = self._phase(self.discriminator, self.d_optimizer, self.d_guard, [loss])
+        norm = self._phase(self.discriminator, self.d_optimizer, self.d_guard, self.d_sum, [loss])
         self.statistics.add("D/r1_gradient_norm", norm)
 
     def _phase(
@@ -284,6 +298,7 @@ class Trainer:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         guard: GradientGuard,
+        summed: RepeatedSum,
         losses: list[Callable[[Tensor], Tensor]],
     ) -> Tensor:
         """Gradients of the losses over this process's parts, summed over all, then a step."""
@@ -304,7 +319,9 @@ class Trainer:
                 parameter.grad = torch.zeros_like(parameter)
         if self.scale != 1:
             torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / self.scale)
-        self.world.sum_(p.grad for p in parameters if p.grad is not None)
+        sums = summed([p.grad for p in parameters if p.grad is not None])
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient
         norm = guard.check(self._step)
         optimizer.step()
         return norm

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRETENDER = r"""#!/usr/bin/env bash
 if [ "$1" = -c ]; then
     case "$2" in
-    *get_device_properties*) printf '%s\n' "NVIDIA H200" 139 9.0 ;;
+    *get_device_properties*) printf '%s\n' "NVIDIA H200" 139 9.0 "${GPUS:-1}" ;;
     *SECTIONS*) echo {sections} ;;
     *n.reason*) echo ;;
     *n.architectures*) echo 90a ;;
@@ -104,7 +104,8 @@ def test_with_a_gpu_every_section_is_run_within_its_time(tmp_path, pretending):
         assert given.batch == 32
         assert given.json.parent == tmp_path / "out"
         assert 10 <= given.seconds <= 130, name
-    assert set(SECTIONS) - {"showcase"} <= {
+    assert "bench-processes: skipped, there is one GPU" in text
+    assert set(SECTIONS) - {"showcase", "processes"} <= {
         parser("bench").parse_args(arguments).section[0] for arguments in runs.values()
     }
     for section in ("sampling", "gradients"):
@@ -121,6 +122,16 @@ def test_one_stage_alone_and_more_time(tmp_path, pretending):
     seconds = parser("bench").parse_args(bench_runs(log)["ops"]).seconds
     assert seconds == 2 * 50 * 9 // 10
     assert "bench-training" not in text
+
+
+def test_several_gpus_are_measured_against_one(tmp_path, pretending, monkeypatch):
+    python, log = pretending
+    monkeypatch.setenv("GPUS", "8")
+    status, text, _ = suite(tmp_path, "--only", "processes", python=python)
+    assert status == 0, text
+    given = parser("bench").parse_args(bench_runs(log)["processes"])
+    assert given.section == ("processes",)
+    assert given.scale_to is None  # all of them
 
 
 def test_what_finds_no_time_left_is_named(tmp_path, pretending):

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,52 @@ def test_for_workers_and_threads(made: Path) -> None:
     assert store.decoded - before == 800
     store.close()
     store.frame(0)
+
+
+def open_shards(folder: Path) -> int:
+    """How many shards of a store this process has open."""
+    links = Path("/proc/self/fd").iterdir()
+    return sum(str(link.resolve()).startswith(f"{folder.resolve()}/frames-") for link in links)
+
+
+def test_few_of_many_shards_stay_open(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of a million clips has thousands of shards, a process often 1,024 open files."""
+    monkeypatch.setattr("digan.data.store._KEPT_OPEN", 1)
+    one = Store(store_path)
+    expected = [one.record(n) for n in range(one.num_frames)]
+    spread(store_path)
+    many = Store(store_path)
+    assert len(many.info["shards"]) == one.num_frames
+    one.close()
+    for _ in range(2):
+        assert [many.record(n) for n in range(many.num_frames)] == expected
+        assert open_shards(store_path) == 1
+    many.close()
+    assert open_shards(store_path) == 0
+
+
+def spread(path: Path) -> None:
+    """Gives every record of a store a shard of its own."""
+    store = Store(path)
+    records = [store.record(n) for n in range(store.num_frames)]
+    store.close()
+    (path / "frames-00000.bin").unlink()
+    index = np.load(path / FRAMES_FILE)
+    index["shard"], index["offset"] = np.arange(len(records)), 0
+    np.save(path / FRAMES_FILE, index)
+    for number, record in enumerate(records):
+        (path / f"frames-{number:05d}.bin").write_bytes(record)
+    info = json.loads((path / "store.json").read_text())
+    (path / "store.json").write_text(json.dumps({**info, "shards": list(map(len, records))}))
+
+
+def test_the_fingerprint_in_pieces_is_that_of_the_whole(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digan.data.store._PIECE", 7)
+    store = Store(made)
+    whole = zlib.crc32(np.ascontiguousarray(store.frame_checksums).tobytes())
+    assert store.fingerprint == f"3 videos, 33 frames, crc {whole:08x}"
 
 
 def test_what_is_no_store(tmp_path: Path, store_path: Path) -> None:

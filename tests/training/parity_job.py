@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from digan.metrics import RealReference, own_batches
-from digan.processes import Vote, World, joined
+from digan.processes import RepeatedSum, Vote, World, joined
 from digan.training import checkpoint
 from digan.training.step import Trainer
 from tests.training.stages import BATCH, SIZE, gradients, stage_trainer
@@ -81,6 +81,21 @@ def shared(world: World) -> float:
     return max(abs(a - b) for each in everywhere for a, b in zip(each, everywhere[0], strict=True))
 
 
+def summed(world: World) -> list[list[float]]:
+    """Tensors of odd sizes and of another layout, summed twice by one message."""
+    like = [torch.zeros(3), torch.zeros(2, 3, 4, 4), torch.zeros(8), torch.zeros(1, 5)]
+    like[1] = like[1].contiguous(memory_format=torch.channels_last)
+    total = RepeatedSum(world, like)
+    for factor in (5.0, 1.0):  # nothing of the first sum may be in the second
+        tensors = [
+            factor * (world.rank + torch.arange(float(t.numel())).view(t.shape)) for t in like
+        ]
+        sums = total(tensors)
+    assert [s.stride() for s in sums] == [t.stride() for t in like]
+    assert total.bytes == 4 * sum(t.numel() for t in like)
+    return [s.flatten().tolist() for s in sums]
+
+
 def messages(world: World) -> dict[str, Any]:
     """What every message brings, and whether all processes got the same."""
     rank = world.rank
@@ -93,6 +108,7 @@ def messages(world: World) -> dict[str, Any]:
         "rows": [r.tolist() for r in world.gather_tensors(rows)],
         "dealt": world.deal(world.gather(list(world.share(range(7))))),
         "answers": world.gather([*answers, vote.close()]),
+        "summed": world.gather(summed(world)),
     }
 
 

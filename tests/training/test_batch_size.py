@@ -26,6 +26,7 @@ from digan.training.batch_size import (
 )
 from digan.training.live_memory import LiveBytes, PhaseWork, peak_bytes
 from digan.training.loop import train
+from digan.training.networks import make_networks
 from tests.tiny_runs import tiny_config
 from tests.training.stages import real_batch, stage_config, stage_trainer
 
@@ -254,6 +255,16 @@ def test_recomputation_fits_more():
     kept = CountedMemory(config, HUGE).needs(8)
     again = CountedMemory(replace(config, recompute=True), HUGE).needs(8)
     assert again < kept / 2
+
+
+def test_the_message_of_several_processes_is_counted():
+    """The generator's is as large as its parameters; no activation is made smaller by it."""
+    config = replace(resolve(PRESETS["tiny"], resolution=64, num_classes=0), batch_gpu=4)
+    alone, among = (CountedMemory(config, HUGE, processes) for processes in (1, 4))
+    with torch.device("meta"):
+        generator, discriminator = make_networks(config, torch.device("meta"), "auto")
+    sizes = [4 * sum(p.numel() for p in n.parameters()) for n in (generator, discriminator)]
+    assert among.needs(4) - alone.needs(4) in range(min(sizes), max(sizes) + 1)
 
 
 def files(root: Path, **contents: str) -> None:

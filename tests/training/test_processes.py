@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from digan.errors import DiganError
-from digan.processes import World, joined
+from digan.processes import RepeatedSum, World, joined
 from digan.training.checkpoint import LATEST
 from digan.training.distributed import own_parts
 from digan.training.runs import read_status
 from tests.tiny_runs import tiny_config
-from tests.torchrun import finished, torchrun
+from tests.torchrun import ROOT, finished, torchrun
 from tests.training.continued import command, complete, run_in, state_of
 from tests.training.parity_job import STEPS, judged, trained, weights
 from tests.training.stages import BATCH, distance, gradients
@@ -106,8 +106,18 @@ def test_messages(job):
     assert said["gathered"] == [[rank, None] for rank in range(size)]
     assert said["rows"] == [[[float(rank)] * 3] * rank for rank in range(size)]
     assert said["dealt"] == list(range(7))
+    ranks = size * (size - 1) / 2
+    sums = [[ranks + size * i for i in range(count)] for count in (3, 96, 8, 5)]
+    assert said["summed"] == [sums] * size
     # One process wished in the second call; all hear of it in the third.
     assert said["answers"] == [[False, False, True, False, False]] * size
+
+
+def test_a_process_alone_sums_nothing():
+    tensors = [torch.ones(3), torch.ones(2)]
+    alone = RepeatedSum(World(), tensors)
+    assert alone(tensors) is tensors
+    assert (alone.bytes, alone.views) == (0, [])
 
 
 # ---------------------------------------------------------------- the command
@@ -153,6 +163,15 @@ def check_goes_on_alone(store: Path, outdir: Path, tmp_path: Path) -> None:
     assert error(ours["generator"], expected["generator"]) < 1e-2
 
 
+def check_recipe(job: subprocess.Popen[str]) -> None:
+    """The pattern of docs/notes/distributed.md finds all processes of a job, and not torchrun."""
+    page = (ROOT / "docs" / "notes" / "distributed.md").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'pkill -TERM -f "(.*?)"', page)
+    for pid in (job.pid, *workers_of(job)):
+        words = " ".join(Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"))
+        assert bool(re.search(pattern, words)) == (pid != job.pid), words
+
+
 @pytest.mark.usefixtures("few_samples")
 def test_a_signal_stops_all_and_one_goes_on(store, tmp_path):
     outdir = tmp_path / "runs"
@@ -170,6 +189,7 @@ def test_a_signal_stops_all_and_one_goes_on(store, tmp_path):
 
 def test_a_killed_process_ends_the_job(store, tmp_path):
     with long_run(store, tmp_path / "runs") as job:
+        check_recipe(job)
         os.kill(workers_of(job)[1], signal.SIGKILL)
         said = finished(job, 60)
     assert job.returncode != 0
