@@ -7,12 +7,13 @@ JSON; nothing is pickled.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from torch.distributed.distributed_c10d import Store, _get_default_store
 from torch.distributed.rendezvous import rendezvous
 
 from digan.errors import DiganError
+from digan.pulse import ERROR_KEY, Pulse
 
-_ERROR_KEY = "digan/error"  # of the store in which a failing process leaves its last words
 _LAST_WORDS = 5.0  # seconds that the others wait for them
 _PATIENCE = datetime.timedelta(minutes=30)  # the longest that one process may keep the others
 
@@ -43,6 +44,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    pulse: Pulse | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_first(self) -> bool:
@@ -64,8 +66,7 @@ class World:
             return
         tensors = list(tensors)
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        with _together():
-            distributed.all_reduce(flat)
+        self.message(distributed.all_reduce, flat)
         for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(piece.view_as(tensor))
 
@@ -78,8 +79,7 @@ class World:
             kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         for alike in kinds.values():
             flat = torch.cat([t.reshape(-1) for t in alike])
-            with _together():
-                distributed.broadcast(flat, src=0)
+            self.message(distributed.broadcast, flat, 0)
             for tensor, piece in zip(alike, flat.split([t.numel() for t in alike]), strict=True):
                 tensor.copy_(piece.view_as(tensor))
 
@@ -89,11 +89,10 @@ class World:
             return value
         text = _to_bytes(value) if self.is_first else torch.empty(0, dtype=torch.uint8)
         length = torch.tensor(len(text))
-        with _together():
-            distributed.broadcast(length, src=0)
-            if not self.is_first:
-                text = torch.empty(int(length), dtype=torch.uint8)
-            distributed.broadcast(text, src=0)
+        self.message(distributed.broadcast, length, 0)
+        if not self.is_first:
+            text = torch.empty(int(length), dtype=torch.uint8)
+        self.message(distributed.broadcast, text, 0)
         return json.loads(bytes(text.tolist()))
 
     def gather(self, value: Any) -> list[Any]:
@@ -109,15 +108,46 @@ class World:
         if self.size == 1:
             return [tensor]
         shapes = [torch.zeros(tensor.dim(), dtype=torch.int64) for _ in range(self.size)]
-        with _together():
-            distributed.all_gather(shapes, torch.tensor(tensor.shape))
-            most = torch.stack(shapes).amax(dim=0).tolist()
-            padded = torch.zeros(most, dtype=tensor.dtype)
-            if tensor.numel():
-                padded[: len(tensor)] = tensor
-            found = [torch.empty_like(padded) for _ in range(self.size)]
-            distributed.all_gather(found, padded)
+        self.message(distributed.all_gather, shapes, torch.tensor(tensor.shape))
+        most = torch.stack(shapes).amax(dim=0).tolist()
+        padded = torch.zeros(most, dtype=tensor.dtype)
+        if tensor.numel():
+            padded[: len(tensor)] = tensor
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        self.message(distributed.all_gather, found, padded)
         return [each[: int(shape[0])] for each, shape in zip(found, shapes, strict=True)]
+
+    def message(self, send: Callable[..., Any], *words: Any) -> None:
+        """Sends and waits; for a message between GPUs their streams wait alone."""
+        with self.together():
+            work = send(*words, async_op=True)
+            first = words[0]
+            if isinstance(first, Tensor) and first.is_cuda:
+                work.wait()
+            else:
+                self.wait(work)
+
+    def wait(self, work: Any) -> None:
+        """Waits for a message of the host that is under way; inside `together`."""
+        if self.pulse is not None and not self.pulse.wait(work.is_completed):
+            raise OtherProcessError(self.pulse.words)
+        work.wait()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Turns a broken connection into the error of the process that broke it."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.pulse is not None:
+                self.pulse.notice()
+            words = ""
+            with contextlib.suppress(RuntimeError):
+                store: Store = _get_default_store()
+                store.wait([ERROR_KEY], datetime.timedelta(seconds=_LAST_WORDS))
+                words = store.get(ERROR_KEY).decode()
+            silent = "another process of the job ended without a word; its own output may say why"
+            raise OtherProcessError(words or silent) from error
 
 
 class RepeatedSum:
@@ -165,8 +195,7 @@ class RepeatedSum:
 
     def reduce(self) -> None:
         """The message alone: what the memory holds becomes its sum over all processes."""
-        with _together():
-            distributed.all_reduce(self._flat)
+        self.world.message(distributed.all_reduce, self._flat)
 
 
 def _to_bytes(value: Any) -> Tensor:
@@ -190,7 +219,7 @@ class Vote:
         if self.world.size == 1:
             return wish
         answer = self.close()
-        with _together():
+        with self.world.together():
             ballot = torch.tensor(int(wish))
             work = distributed.all_reduce(ballot, distributed.ReduceOp.MAX, async_op=True)
         self._pending = (work, ballot)
@@ -202,8 +231,8 @@ class Vote:
             return False
         work, ballot = self._pending
         self._pending = None
-        with _together():
-            work.wait()
+        with self.world.together():
+            self.world.wait(work)
         return bool(ballot)
 
 
@@ -236,15 +265,24 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DiganError(f"the processes cannot reach one another: {reason}") from error
+    own_line = _get_default_store().clone()  # type: ignore[attr-defined]
+    pulse = Pulse(own_line, rank, size)
     try:
-        yield World(rank, size), device
+        yield World(rank, size, pulse), device
     except OtherProcessError:
+        pulse.notice()
+        if pulse.words:
+            # A message to a silent process is still under way. Python would wait for it when it
+            # ends, so it is not asked to.
+            atexit.register(os._exit, 1)
         raise
     except Exception as error:
+        pulse.notice()
         words = f"process {rank} of {size} failed: {' '.join(str(error).split()) or repr(error)}"
         with contextlib.suppress(RuntimeError):  # the store may be gone with its process
             _last_words_to(words)
         raise
+    pulse.end()
     # A group is only left in peace: closing it in a failing job would wait for the dead.
     distributed.destroy_process_group()
 
@@ -275,19 +313,4 @@ def _own_device(device: torch.device) -> torch.device:
 
 def _last_words_to(words: str) -> None:
     """Leaves an error for the others, unless one is there: the first is the cause."""
-    _get_default_store().compare_set(_ERROR_KEY, "", words)
-
-
-@contextlib.contextmanager
-def _together() -> Iterator[None]:
-    """Turns a broken connection into the error of the process that broke it."""
-    try:
-        yield
-    except RuntimeError as error:
-        words = ""
-        with contextlib.suppress(RuntimeError):
-            store: Store = _get_default_store()
-            store.wait([_ERROR_KEY], datetime.timedelta(seconds=_LAST_WORDS))
-            words = store.get(_ERROR_KEY).decode()
-        silent = "another process of the job ended without a word; its own output may say why"
-        raise OtherProcessError(words or silent) from error
+    _get_default_store().compare_set(ERROR_KEY, "", words)

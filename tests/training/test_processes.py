@@ -24,7 +24,7 @@ from digan.training.checkpoint import LATEST
 from digan.training.distributed import own_parts
 from digan.training.runs import read_status
 from tests.tiny_runs import tiny_config
-from tests.torchrun import ROOT, finished, torchrun
+from tests.torchrun import ROOT, finished, machines, torchrun
 from tests.training.continued import command, complete, run_in, state_of
 from tests.training.parity_job import STEPS, judged, trained, weights
 from tests.training.stages import BATCH, distance, gradients
@@ -53,19 +53,22 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def alone() -> Any:
-    """What one process finds."""
+def alone() -> Iterator[Any]:
+    """What one process finds, with one thread as each of several has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     free, single = (
         trained(World(), dtype, steps)
         for dtype, steps in ((torch.float64, STEPS), (torch.float32, 1))
     )
-    return {
+    yield {
         "float64": weights(free),
         "float32": weights(single),
         "gradients": gradients(single.generator),
         "statistics": free.statistics.read(),
         "judged": judged(World()),
     }
+    torch.set_num_threads(threads)
 
 
 def test_ten_steps_in_float64_are_those_of_one_process(job, alone):
@@ -127,20 +130,32 @@ CONFIG = tiny_config(batch=8, kimg=0.064)  # 8 iterations; states after 2, 4, 6 
 
 
 @contextmanager
-def long_run(store: Path, outdir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Two processes in a run that would take hours, after its first state."""
-    job = torchrun(2, "digan", *command(store, outdir, CONFIG, "--kimg", "1000"))
+def long_runs(
+    store: Path, outdir: Path, program: str = "digan", count: int = 1
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes in a run that would take hours, after its first state: the job's torchruns."""
+    words = [program, *command(store, outdir, CONFIG, "--kimg", "1000")]
+    jobs = [torchrun(2, *words)] if count == 1 else machines(count, 2 // count, *words)
     try:
         end = time.monotonic() + 120
         while not any(outdir.glob(f"*/{LATEST}")):
-            if job.poll() is not None or time.monotonic() > end:
-                os.killpg(job.pid, signal.SIGKILL)
-                pytest.fail(f"no state was written: {job.communicate()[0]}")
+            if any(job.poll() is not None for job in jobs) or time.monotonic() > end:
+                for job in jobs:
+                    os.killpg(job.pid, signal.SIGKILL)
+                pytest.fail(f"no state was written: {[job.communicate()[0] for job in jobs]}")
             time.sleep(0.01)
-        yield job
+        yield jobs
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
+        for job in jobs:
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+@contextmanager
+def long_run(store: Path, outdir: Path, program: str = "digan") -> Iterator[subprocess.Popen[str]]:
+    """The same on one machine."""
+    with long_runs(store, outdir, program) as (job,):
+        yield job
 
 
 def workers_of(job: subprocess.Popen[str]) -> list[int]:
@@ -198,6 +213,51 @@ def test_a_killed_process_ends_the_job(store, tmp_path):
     log = (run_in(tmp_path / "runs") / "log.txt").read_text()
     assert "stopped: another process of the job ended" in log
     assert state_of(run_in(tmp_path / "runs"))["seen"] > 0
+
+
+def test_a_machine_that_is_gone_ends_the_job(store, tmp_path):
+    """Of two, with one process each, one is killed with all that runs there."""
+    with long_runs(store, tmp_path / "runs", count=2) as jobs:
+        log = run_in(tmp_path / "runs") / "log.txt"
+        assert "processes: 2, each with 4 samples of a batch" in log.read_text()
+        first = next(job for job in jobs if is_first(workers_of(job)[0]))
+        other = next(job for job in jobs if job is not first)
+        killed = workers_of(other)
+        os.killpg(other.pid, signal.SIGKILL)
+        for pid in killed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        said = finished(first, 60)
+        finished(other, 10)
+    assert first.returncode != 0
+    assert "digan: error: another process of the job ended without a word" in said
+    assert "stopped: another process of the job ended" in log.read_text()
+
+
+def is_first(pid: int) -> bool:
+    """Whether a process has the rank 0."""
+    return b"\0RANK=0\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_falls_silent_ends_the_job(store, tmp_path, rank):
+    """As a machine without power or network does, it breaks no connection."""
+    with long_run(store, tmp_path / "runs", "tests.training.silent_job") as job:
+        silent = workers_of(job)[rank]
+        os.kill(silent, signal.SIGSTOP)
+        said = ""
+        assert job.stdout is not None
+        while "digan: error: " not in said:  # torchrun ends a stopped process after 30 s more
+            said += job.stdout.readline()
+        os.kill(silent, signal.SIGKILL)
+        said += finished(job, 60)
+    assert job.returncode != 0
+    assert f"process {rank} of 2 gives no sign of life since 2 s" in said
+    assert "Traceback" not in said.partition("torch/distributed")[0]
+    run = run_in(tmp_path / "runs")
+    assert state_of(run)["seen"] > 0
+    if rank == 1:
+        assert "stopped: process 1 of 2 gives no sign" in (run / "log.txt").read_text()
 
 
 def test_the_error_of_one_is_the_error_of_all(store, tmp_path):
