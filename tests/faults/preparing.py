@@ -66,6 +66,11 @@ class Preparing:
     """`digan prepare` of a few clips; it goes on when it is called again."""
 
     name, unit, faults = "preparing", "videos", FAULTS
+    heeds_sigterm = False
+
+    def variables(self) -> list[dict[str, str]]:
+        """Of the one process."""
+        return [{}]
 
     def data(self, folder: Path) -> Path:
         """A folder of clips."""

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch.distributed import TCPStore
 
 from digan.training.checkpoint import LATEST
 from digan.training.losses import RealPairs
@@ -153,10 +154,29 @@ FAULTS = (
 )  # fmt: skip
 
 
+_GONE = "another process of the job ended without a word"
+_NEVER_MET = "the processes cannot reach one another"
+
+
+def at_one(accident: Callable[[Trial], None]) -> Callable[[Trial], None]:
+    """The accident befalls one of several processes; all draw which."""
+
+    def prepare(trial: Trial) -> None:
+        if os.environ["RANK"] == str(trial.random.integers(2)):
+            accident(trial)
+
+    return prepare
+
+
 class Training:
     """Short runs; one that was broken off goes on with `--resume auto`."""
 
     name, unit, faults = "training", "samples", FAULTS
+    heeds_sigterm = True
+
+    def variables(self) -> list[dict[str, str]]:
+        """Of the environments of its processes."""
+        return [{}]
 
     def data(self, folder: Path) -> Path:
         """A store."""
@@ -169,7 +189,7 @@ class Training:
 
     @contextmanager
     def counted(self, counter: Any) -> Iterator[None]:
-        """Keeps a shared number at the samples that this process has seen; sheets are small."""
+        """Keeps a shared number at the samples that were seen; sheets are small."""
         advance = Trainer.advance
 
         def counting(self: Trainer, *words: Any) -> None:
@@ -213,6 +233,30 @@ class Training:
     def _run(self, trial: Trial) -> Path:
         """The newest: one that was stopped before its first state is begun anew."""
         return max(path for path in trial.out.iterdir() if path.is_dir())
+
+
+class Jobs(Training):
+    """The same in two processes, as torchrun starts them."""
+
+    name = "two processes"
+    faults = (
+        Fault("one killed (-9)", at_one(accidents.killed), error=f"{_GONE}|{_NEVER_MET}"),
+        Fault("all killed (-9)", accidents.killed, error=f"{_GONE}|{_NEVER_MET}"),
+        Fault("SIGTERM at one", at_one(accidents.stopped), lost=0, error=f"{_GONE}|{_NEVER_MET}"),
+        Fault("disk full: ENOSPC", accidents.disk_full_by_error, error="No space left on device"),
+        Fault("store truncated", truncated_store, store_mended, error="store"),
+    )
+
+    def variables(self) -> list[dict[str, str]]:
+        """What torchrun sets. As with it, the store is in no process of the job."""
+        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        same = {
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self._store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
+        return [{**same, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
 
 
 def finite(value: Any) -> bool:

@@ -20,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +30,7 @@ import numpy as np
 from digan.cli import main as digan
 from tests.faults.accidents import Fault, Trial
 from tests.faults.preparing import Preparing
-from tests.faults.training import Training
+from tests.faults.training import Jobs, Training
 
 
 class Work(Protocol):
@@ -37,7 +39,9 @@ class Work(Protocol):
     name: str
     unit: str
     faults: tuple[Fault, ...]
+    heeds_sigterm: bool
 
+    def variables(self) -> list[dict[str, str]]: ...
     def data(self, folder: Path) -> Path: ...
     def command(self, trial: Trial, again: bool) -> list[str]: ...
     def counted(self, counter: Any) -> AbstractContextManager[None]: ...
@@ -47,8 +51,10 @@ class Work(Protocol):
     def complaint(self, fault: Fault, trial: Trial, unbroken: Trial) -> str: ...
 
 
-WORKS: tuple[Work, ...] = (Training(), Preparing())
+WORKS: tuple[Work, ...] = (Training(), Jobs(), Preparing())
 _FORK = multiprocessing.get_context("fork")
+_LONGEST, _LAST_WORDS = 120.0, 20.0  # seconds: of a piece of work, and after a failure
+_HANGS = -1000
 
 
 @dataclasses.dataclass
@@ -56,8 +62,8 @@ class Outcome:
     """How a trial went.
 
     Attributes:
-        work, fault, number: which. status: of the process that the fault befell.
-        said: the last line that it wrote. reached: how far it had come.
+        work, fault, number: which. statuses: of the processes that the fault befell.
+        said: the last line that they wrote. reached: how far it had come.
         struck: whether it came before the end.
         lost: what had to be done again, in the work's unit. complaint: what went wrong, or "".
     """
@@ -65,7 +71,7 @@ class Outcome:
     work: str
     fault: str
     number: int
-    status: int
+    statuses: list[int]
     said: str
     reached: int
     struck: bool
@@ -73,10 +79,11 @@ class Outcome:
     complaint: str
 
 
-def in_child(work: Callable[[], int], output: Path) -> int:
-    """The exit status of some work in a forked process, minus its signal's number if killed."""
+def started(work: Callable[[], int], output: Path, variables: dict[str, str]) -> BaseProcess:
+    """A forked process that does some work."""
 
     def child() -> None:
+        os.environ.update(variables)
         with open(output, "ab", buffering=0) as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -87,19 +94,36 @@ def in_child(work: Callable[[], int], output: Path) -> int:
 
     process = _FORK.Process(target=child)
     process.start()
-    process.join(120)
-    if process.is_alive():
+    return process
+
+
+def ended(processes: list[BaseProcess]) -> list[int]:
+    """Their exit statuses, minus the number of the signal that killed one.
+
+    When one has failed the others end by themselves. A while later they get the signal that
+    torchrun sends then: one that has not met the others yet waits for them.
+    """
+    end = time.monotonic() + _LONGEST
+    while time.monotonic() < end and any(process.is_alive() for process in processes):
+        if any(process.exitcode for process in processes):
+            wait_for([p.sentinel for p in processes if p.is_alive()], timeout=_LAST_WORDS)
+            for process in processes:
+                if process.is_alive() and len(processes) > 1:
+                    process.terminate()
+                process.join(_LAST_WORDS)
+            break
+        wait_for([p.sentinel for p in processes if p.is_alive()], timeout=1)
+    statuses = [_HANGS if p.is_alive() else p.exitcode or 0 for p in processes]
+    for process in processes:
         process.kill()
         process.join()
-        return -1000  # it hangs
-    assert process.exitcode is not None
-    return process.exitcode
+    return statuses
 
 
 def done(
     work: Work, trial: Trial, output: Path, prepare: Callable[[Trial], None], again: bool = False
-) -> tuple[int, int]:
-    """Does the work in a child; its exit status, and how far it had come."""
+) -> tuple[list[int], int]:
+    """Does the work in children; their exit statuses, and how far it had come."""
     reached = _FORK.Value("q", 0)
     words = work.command(trial, again)
 
@@ -108,18 +132,19 @@ def done(
             prepare(trial)
             return digan(words)
 
-    return in_child(inside, output), int(reached.value)
+    processes = [started(inside, output, variables) for variables in work.variables()]
+    return ended(processes), int(reached.value)
 
 
 def judge(
     work: Work, fault: Fault, trial: Trial, unbroken: Trial, output: Path, number: int
 ) -> Outcome:
     """Lets a fault happen, goes on, and says what is wrong with the end."""
-    status, reached = done(work, trial, output, fault.prepare)
+    statuses, reached = done(work, trial, output, fault.prepare)
     text = output.read_text(errors="replace")
     said = text.splitlines()[-1] if text else ""
     fault.after(trial)
-    outcome = Outcome(work.name, fault.name, number, status, said, reached, True, 0, "")
+    outcome = Outcome(work.name, fault.name, number, statuses, said, reached, True, 0, "")
 
     def wrong(words: str) -> Outcome:
         return dataclasses.replace(
@@ -128,17 +153,17 @@ def judge(
 
     if "Traceback" in text:
         return wrong("a traceback")
-    if status == 1 and not (said.startswith("digan: error: ") and re.search(fault.error, said)):
+    if 1 in statuses and not (said.startswith("digan: error: ") and re.search(fault.error, said)):
         return wrong(f"no error of one line: {said}")
-    heeds = work.name == "training" and reached > 0  # before that it could not
-    if status not in (0, 1, -9) and not (status == -15 and not heeds):
-        return wrong(f"exit status {status}")
+    allowed = {0, 1, -9} if work.heeds_sigterm and reached else {0, 1, -9, -15}
+    if not allowed.issuperset(statuses):
+        return wrong(f"exit statuses {statuses}")
     again = None
     if not work.is_done(trial):
-        status, again = done(work, trial, output, lambda trial: None, again=True)
-        if status != 0:
-            return wrong(f"going on ended with status {status}")
-    outcome.struck = fault.certain or outcome.status != 0 or bool(again)
+        statuses, again = done(work, trial, output, lambda trial: None, again=True)
+        if any(statuses):
+            return wrong(f"going on ended with {statuses}")
+    outcome.struck = fault.certain or any(outcome.statuses) or bool(again)
     outcome.lost = work.lost(trial, reached, again)
     if outcome.lost > work.allowed(fault):
         return wrong(f"{outcome.lost} {work.unit} lost of {reached}")
@@ -155,10 +180,10 @@ def run_trials(work: Work, folder: Path, each: int, seed: int, only: str = "") -
     data = work.data(folder)
     whole = Trial(data, folder / "unbroken" / "out", 0, np.random.default_rng(0))
     whole.out.parent.mkdir()
-    started = time.monotonic()
-    status, _ = done(work, whole, folder / "unbroken.txt", lambda trial: None)
-    seconds = time.monotonic() - started
-    assert status == 0, (folder / "unbroken.txt").read_text()
+    begun = time.monotonic()
+    statuses, _ = done(work, whole, folder / "unbroken.txt", lambda trial: None)
+    seconds = time.monotonic() - begun
+    assert not any(statuses), (folder / "unbroken.txt").read_text()
     found = []
     for number in range(each):
         for place, fault in enumerate(chosen):
@@ -176,16 +201,20 @@ def run_trials(work: Work, folder: Path, each: int, seed: int, only: str = "") -
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """A line for every fault."""
-    lines = [f"{'fault':<46}{'times':>6}{'struck':>8}{'went on':>9}{'most lost':>16}"]
+    """A line for every fault, as docs/reliability.md shows it."""
+    lines = ["| accident | times | struck | went on | most lost |", "|---|---:|---:|---:|---:|"]
     units = {work.name: work.unit for work in WORKS}
     for name in dict.fromkeys((each.work, each.fault) for each in outcomes):
         own = [each for each in outcomes if (each.work, each.fault) == name]
         good = [each for each in own if not each.complaint]
         struck = sum(each.struck for each in own)
-        lost = f"{max(each.lost for each in own)} {units[name[0]]}"
-        row = f"{len(own):>6}{struck:>8}{len(good):>9}{lost:>16}"
-        lines.append(f"{': '.join(name):<46}{row}")
+        lost = max(each.lost for each in own)
+        unit = units[name[0]] if lost else ""
+        lines.append(
+            f"| {': '.join(name)} | {len(own)} | {struck} | {len(good)} | {lost} {unit} |".replace(
+                "  |", " |"
+            )
+        )
     return "\n".join(lines)
 
 
