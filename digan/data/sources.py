@@ -90,8 +90,13 @@ class Scan:
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts frame2 before frame10; equal numbers fall back to the text."""
-    pieces = re.split(r"(\d+)", text)
-    key = [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+    key = []
+    for i, piece in enumerate(re.split(r"(\d+)", text)):
+        if i % 2:  # compared as digits, since int() takes a few thousand of them only
+            digits = piece.lstrip("0")
+            key.append((0, len(digits), f"{digits}\0{piece}"))
+        elif piece:
+            key.append((1, 0, piece))
     return tuple(key)
 
 
