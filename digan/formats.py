@@ -33,8 +33,8 @@ def from_yaml(text: str) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -45,8 +45,6 @@ def from_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from error
     except Exception as error:  # a tag on a value that is none of it raises almost anything
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    finally:
-        loader.dispose()
 
 
 def _count(node: Any, known: dict[int, float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from digan.errors import DiganError
+from digan.formats import from_json
 
 SCHEMA = 1
 
@@ -127,7 +128,7 @@ def read_results(path: Path) -> Results:
         DiganError: not there, or no result file of this schema.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}")
         content["rows"] = [Row(**row) for row in content["rows"]]

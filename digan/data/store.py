@@ -278,7 +278,7 @@ def read_info(path: Path) -> dict[str, Any]:
         raise DiganError(f"{path} is no prepared store: its {STORE_FILE} is of another program")
     if info.get("version") != VERSION:
         raise DiganError(
-            f"store {path} has format version {info.get('version')}, this digan reads "
+            f"store {path} has format version {str(info.get('version'))[:60]}, this digan reads "
             f"version {VERSION}: prepare it again, into another folder"
         )
     for name, right in _ENTRIES.items():

@@ -176,4 +176,3 @@ command_lines = st.builds(
         max_size=6,
     ),
 )
-

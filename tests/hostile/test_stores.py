@@ -8,7 +8,6 @@ import shutil
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -212,11 +211,13 @@ def test_lists_of_known_sets(listed, data):
     read_lists(listed)
 
 
-def npz(array: Any, name: str = "frames.npy", **options: Any) -> bytes:
+def npz(array: np.ndarray) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, **options) as archive:
-        with archive.open(name, "w") as entry:
-            np.save(entry, array)
+    with (
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("frames.npy", "w") as entry,
+    ):
+        np.save(entry, array)
     return packed.getvalue()
 
 
@@ -242,7 +243,9 @@ def header(text: str, data: bytes = b"") -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         lines = text.encode("latin-1").ljust(117) + b"\n"
-        archive.writestr("a.npy", b"\x93NUMPY\1\0" + len(lines).to_bytes(2, "little") + lines + data)
+        archive.writestr(
+            "a.npy", b"\x93NUMPY\1\0" + len(lines).to_bytes(2, "little") + lines + data
+        )
     return packed.getvalue()
 
 
