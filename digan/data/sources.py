@@ -207,15 +207,15 @@ def _walk(folder: Path, prefix: str, scan: Scan, seen: set[str]) -> None:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        try:
+            about = entry.stat()
+        except OSError:  # to nowhere, or to itself
+            scan.others["broken link"] += 1
+            continue
+        if stat.S_ISDIR(about.st_mode):
             subfolders.append(entry.name)
             continue
         ending = os.path.splitext(entry.name)[1].lower()
-        try:
-            about = entry.stat()
-        except OSError:
-            scan.others["broken link"] += 1
-            continue
         if not stat.S_ISREG(about.st_mode):
             continue
         if ending in VIDEO_ENDINGS:

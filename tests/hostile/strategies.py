@@ -151,28 +151,3 @@ def json_lines(row: dict[str, Any]) -> SearchStrategy[str]:
 def to_bytes(text: str) -> bytes:
     """The text as a file may hold it, lone surrogates included, which are no UTF-8."""
     return text.encode("utf-8", "surrogatepass")
-
-
-_FLAGS = (
-    "--network", "--seeds", "--frames", "--size", "--grid", "--kimg", "--batch", "--preset",
-    "--resume", "--dry-run", "--debug=0", "--outdir", "--help=1", "-h1", "--metrics", "--class",
-    "--format", "--t-end", "--zoom", "--trunc", "--codes", "--data", "--fakes", "--page", "--every",
-    "--config", "--init", "--out", "--dataset", "--resolution", "--discriminators", "--once",
-)  # fmt: skip
-_VALUES = (
-    "--", "0", "-1", "1e9", "nan", "0-", "5-2", "0-99999999999999", "a b", "é\u0301", "\x00", "",
-    "*", "..", "demo", "tiny", "fp32", "fvd2048_16f", "all", "exe", "a" * 5000, "/dev/null/x",
-    "9" * 5000, "1x1", "99999x99999", "\x1b[31m", "a\nb", "inf", "1e-320",
-)  # fmt: skip
-_VERBS = (
-    "prepare", "train", "generate", "evaluate", "inspect", "invert", "showcase", "import",
-    "data check", "data", "watch", "frobnicate", "--",
-)  # fmt: skip
-command_lines = st.builds(
-    lambda verb, words: [*verb.split(), *words],
-    st.sampled_from(_VERBS),
-    st.lists(
-        st.one_of(st.sampled_from(_FLAGS), st.sampled_from(_VALUES), st.text(max_size=6)),
-        max_size=6,
-    ),
-)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digan.bench.rows import read_results
+from digan.bench.rows import SCHEMA, Results, Row, read_results
 from digan.bench.trace import read_events
 from digan.cli import main
 from digan.config import to_dict
@@ -110,8 +111,10 @@ def test_files_of_something_else(run, data):
 
 
 @rounds(80)
-@given(stats=st.one_of(json_lines(ROW).map(to_bytes), st.binary(max_size=60)),
-       status=st.one_of(changed(STATUS).map(json.dumps), any_values.map(json.dumps), deep_texts))  # fmt: skip
+@given(
+    stats=st.one_of(json_lines(ROW).map(to_bytes), st.binary(max_size=60)),
+    status=st.one_of(changed(STATUS).map(json.dumps), any_values.map(json.dumps), deep_texts),
+)
 def test_going_on_with_damaged_rows(tmp_path_factory, run, stats, status):
     """Rows that cannot be read go; a status that cannot be read is named."""
     folder = tmp_path_factory.mktemp("resumed")
@@ -150,8 +153,11 @@ def test_a_terminal_is_not_driven_by_what_a_run_says(tmp_path, capsys):
 def test_numbers_that_overflow_are_drawn(tmp_path):
     """Each is a float, but not their sums, shares and squares."""
     for number, values in enumerate(([1e308, -1e308], [5e-324, 1e308], [-1.0, -0.99], [1e16] * 2)):
-        run = made_run(tmp_path / str(number), 40,
-                       lambda tick, row, v=values: row.update(dict.fromkeys(row, v[tick % 2])))  # fmt: skip
+
+        def change(tick: int, row: dict[str, float], values: Any = values) -> None:
+            row.update(dict.fromkeys(row, values[tick % 2]))
+
+        run = made_run(tmp_path / str(number), 40, change)
         look(run)
         assert "nan" not in report_page(read_history(run)).html()
 
@@ -159,7 +165,11 @@ def test_numbers_that_overflow_are_drawn(tmp_path):
 # ---------------------------------------------------------------- files of the benchmark
 
 TRACE = {"traceEvents": [{"ph": "X", "ts": 1.0, "dur": 2.0, "name": "a", "cat": "kernel"}]}
-RESULTS: dict[str, Any] = {"schema": 1, "rows": [{"section": "op", "name": "a"}], "machine": {}}
+ROW_OF_RESULTS = Row("op", "a", "digan", "fp32", samples=[[0.5, 1.0], [2.0]], flops=1e9, peak=5)
+RESULTS: dict[str, Any] = {
+    "schema": SCHEMA,
+    **dataclasses.asdict(Results("2026", {"a": 1}, {"cpu": "b"}, [], {}, [ROW_OF_RESULTS])),
+}
 
 
 @rounds(80)
@@ -169,7 +179,17 @@ def test_files_of_the_benchmark(run, text):
     path = run.parent / "measured.json"
     path.write_bytes(to_bytes(text))
     refused_or_read(lambda: read_events(path))
-    refused_or_read(lambda: read_results(path))
+    results = refused_or_read(lambda: read_results(path))
+    for row in () if results is None else results.rows:
+        _ = row.median, row.percentile(20), row.floor_share, row.process_spread
+
+
+def test_whole_files_of_the_benchmark(run):
+    path = run.parent / "whole.json"
+    Results("2026", {}, {}, [], {}, [ROW_OF_RESULTS]).write(path)
+    assert read_results(path).rows == [ROW_OF_RESULTS]
+    path.write_text(json.dumps(TRACE))
+    assert read_events(path) == TRACE["traceEvents"]
 
 
 def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch):
