@@ -277,8 +277,9 @@ def read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise DiganError(f"{path} is no prepared store: its {STORE_FILE} is of another program")
     if info.get("version") != VERSION:
+        version = " ".join(str(info.get("version")).split())[:60]
         raise DiganError(
-            f"store {path} has format version {str(info.get('version'))[:60]}, this digan reads "
+            f"store {path} has format version {version}, this digan reads "
             f"version {VERSION}: prepare it again, into another folder"
         )
     for name, right in _ENTRIES.items():

@@ -173,7 +173,7 @@ def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, r
             f"the training state of {run} is damaged: its settings are none"
         ) from error
     differences = [
-        f"{name} {_short(saved.get(name))} -> {_short(asked.get(name))}"
+        f"{_short(name)} {_short(saved.get(name))} -> {_short(asked.get(name))}"
         for name in names
         if saved.get(name) != asked.get(name)
     ]

@@ -112,7 +112,7 @@ def test_all_of_safetensors(folder, name, damage):
     refused_or_read(lambda: READERS[name](path))
 
 
-@rounds(150)
+@rounds(80)
 @given(text=st.one_of(changed(INFO).map(json.dumps), any_values.map(json.dumps), deep_texts))
 def test_what_a_network_says_of_itself(folder, text):
     """Any values in the JSON of a header whose tensors are whole."""
@@ -164,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer]:
     return run, trainer
 
 
-@rounds(60)
+@rounds(30)
 @given(damage=damages)
 def test_state(tmp_path_factory, trained, damage):
     run = tmp_path_factory.mktemp("state")
@@ -184,7 +184,7 @@ def continue_with(run: Path, trainer: Trainer) -> None:
     restore(trainer, state)
 
 
-@rounds(60)
+@rounds(25)
 @given(data=st.data())
 def test_whole_states_of_something_else(tmp_path_factory, trained, data):
     """Values of any type at any place of a state that is otherwise as it should be."""
@@ -293,7 +293,7 @@ def read_record(folder: Path, text: str) -> Section | None:
     return found[0]
 
 
-@rounds(150)
+@rounds(80)
 @given(text=st.one_of(changed({"key": {"sha256": "0"}, "section": SECTION}).map(json.dumps),
                       any_values.map(json.dumps), deep_texts))  # fmt: skip
 def test_records_of_sections(section, text):

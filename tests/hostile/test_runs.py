@@ -89,7 +89,7 @@ def test_damaged_files(run, name, damage):
     with_file(run, name, damage((run / name).read_bytes()))
 
 
-@rounds(60)
+@rounds(40)
 @given(data=st.data())
 def test_files_of_something_else(run, data):
     base = to_dict(tiny_config(kimg=100.0, resolution=32))
@@ -110,7 +110,7 @@ def test_files_of_something_else(run, data):
         with_file(run, name, to_bytes(data.draw(written[name])))
 
 
-@rounds(80)
+@rounds(60)
 @given(
     stats=st.one_of(json_lines(ROW).map(to_bytes), st.binary(max_size=60)),
     status=st.one_of(changed(STATUS).map(json.dumps), any_values.map(json.dumps), deep_texts),

@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@rounds(200)
+@rounds(100)
 @given(values=changed(BASE))
 def test_settings_of_any_kind(values):
     refused_or_read(lambda: from_dict(TrainConfig, values))
@@ -63,7 +63,7 @@ def test_files_of_settings(place, content):
         refused_or_read(lambda: defaults(["--config", str(path)]))
 
 
-@rounds(100)
+@rounds(60)
 @given(text=st.one_of(yaml_texts, any_values.map(yaml.safe_dump), st.text(max_size=50)))
 def test_yaml_is_a_value_or_one_kind_of_error(text):
     value, complaint = None, "-"

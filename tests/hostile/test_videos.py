@@ -136,7 +136,7 @@ PICTURES = {kind: encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
-@rounds(150)
+@rounds(100)
 @given(kind=st.sampled_from(sorted(PICTURES)), damage=damages)
 def test_damaged_pictures(tmp_path_factory, kind, damage):
     path = tmp_path_factory.getbasetemp() / "damaged.png"  # the content decides, not the name
