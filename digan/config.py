@@ -330,8 +330,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
             values,
             dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float, int: _to_int}),
         )
-    except (dacite.DaciteError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (dacite.DaciteError, TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise DiganError(f"the configuration does not fit {kind.__name__}: {reason}") from error
 
 

@@ -9,15 +9,12 @@ results   a grid of samples, one video that goes on beyond the clip, frame sheet
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from digan.config import PRESETS, TrainConfig, to_dict
 from digan.data.datasets import ClipPairs
@@ -28,6 +25,7 @@ from digan.data.synthetic import write_clouds
 from digan.demo_page import write_page
 from digan.errors import DiganError
 from digan.files import writable_folder, write_json
+from digan.formats import from_yaml
 from digan.generate import Request, choose_videos, render_files
 from digan.grid import frame_times
 from digan.nn.snapshot import load_network, network_path
@@ -121,10 +119,12 @@ def _finished_run(outdir: Path, config: TrainConfig) -> Path | None:
     """The newest finished run of these settings, which then need not be repeated."""
     wanted = to_dict(open_data(config, outdir / "store")[0])
     for run in sorted((outdir / "runs").glob("*"), reverse=True):
-        status = read_status(run)
-        if status is None or not status.get("finished"):
-            continue
-        if yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) == wanted:
+        try:
+            status = read_status(run)
+            made = from_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, ValueError, DiganError):
+            continue  # a damaged run is made anew
+        if status is not None and status.get("finished") and made == wanted:
             return run
     return None
 
@@ -160,10 +160,4 @@ def show(outdir: Path, run: Path, *, progress: bool = True) -> Path:
     labels = [seed % len(classes) for seed in range(8)]
     made = np.concatenate(list(clips(generator, range(8), clip, labels)))
     write_frame_sheet(results / "generated.png", made, columns=8, upscale=3)
-    return write_page(outdir, run, samples, beyond, _metric_rows(run))
-
-
-def _metric_rows(run: Path) -> list[dict[str, Any]]:
-    path = run / "metric-fd-random3d.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [rows[0], rows[-1]]
+    return write_page(outdir, run, samples, beyond)

@@ -5,7 +5,6 @@ It is made of the pieces of the showcase's page, whose videos start when they ar
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,11 @@ from digan.files import write_text
 from digan.showcase.media import POSTER, Clip, Group
 from digan.showcase.page import Page, command
 from digan.watching.curves import curves
+from digan.watching.history import History, number, read_history
+
+_NUMBERS = (
+    "fd-random3d", "floor", "shuffled", "frozen", "mean_frame", "pairwise_ratio", "change_ratio",
+)  # fmt: skip
 
 
 def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
@@ -42,6 +46,19 @@ def _metric_table(first: dict[str, Any], last: dict[str, Any]) -> str:
     )
 
 
+def _both_ends(history: History) -> list[dict[str, Any]]:
+    """The first and the last row of fd-random3d."""
+    rows = history.metrics.get("fd-random3d", [])
+    ends = [rows[i] for i in (0, -1) if rows and isinstance(rows[i].get("results"), dict)]
+    if len(ends) < 2 or any(
+        number(row["results"].get(n)) is None for row in ends for n in _NUMBERS
+    ):
+        raise DiganError(
+            f"{history.run} has not measured fd-random3d at both ends: delete it and repeat"
+        )
+    return ends
+
+
 def _group(path: Path, caption: str) -> Group:
     """A video file alone in its group; its first frame is written beside it."""
     decoding = decode_frames(path)
@@ -56,24 +73,19 @@ def _group(path: Path, caption: str) -> Group:
     return Group("", "", (clip,), columns=(1, 1))
 
 
-def write_page(
-    outdir: Path, run: Path, samples: Path, beyond: Path, metrics: list[dict[str, Any]]
-) -> Path:
+def write_page(outdir: Path, run: Path, samples: Path, beyond: Path) -> Path:
     """Writes outdir/index.html from what the demo made; returns its path.
 
     Args:
         outdir: the demo's folder. run: its run. samples, beyond: grids of videos.
-        metrics: the first and the last row of fd-random3d.
+
+    Raises:
+        DiganError: the run cannot be read, or holds no numbers of fd-random3d.
     """
-    first, last = metrics
+    history = read_history(run)
+    first, last = _both_ends(history)
     results = outdir / "results"
-    stats = [
-        json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    losses = {
-        name: [(row["kimg"], row[name]) for row in stats if name in row]
-        for name in ("G/loss", "D/fake_loss", "D/real_loss")
-    }
+    losses = {name: history.points(name) for name in ("G/loss", "D/fake_loss", "D/real_loss")}
     page = Page(
         "digan demo",
         [

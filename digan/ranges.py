@@ -17,14 +17,14 @@ def parse_seeds(text: str, what: str = "seeds") -> list[int]:
     """
     numbers: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", part)
         if match is None:
-            raise DiganError(f"{what} must look like 0-35 or 0,1,4-6, got {text!r}")
+            raise DiganError(f"{what} must look like 0-35 or 0,1,4-6, got {_short(text)}")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise DiganError(f"{what} must not be reversed, got {part.strip()!r}")
+            raise DiganError(f"{what} must not be reversed, got {_short(part.strip())}")
         if last - first >= MOST or len(numbers) >= MOST:
-            raise DiganError(f"{what} must be at most {MOST:,} numbers, got {text!r}")
+            raise DiganError(f"{what} must be at most {MOST:,} numbers, got {_short(text)}")
         numbers += range(first, last + 1)
     return numbers
 
@@ -35,7 +35,11 @@ def parse_grid(text: str) -> tuple[int, int]:
     Raises:
         DiganError: not of that form.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip())
     if match is None or int(match[1]) < 1 or int(match[2]) < 1:
-        raise DiganError(f"grid must be COLUMNSxROWS, as 6x4, got {text!r}")
+        raise DiganError(f"grid must be COLUMNSxROWS, as 6x4, got {_short(text)}")
     return int(match[1]), int(match[2])
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")

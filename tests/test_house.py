@@ -24,7 +24,7 @@ VAGUE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 # What each room of the package may import of the package, itself always included. A room is
 # a folder or a file of digan/. Everything points one way: ops -> nn -> training, synthesis,
 # metrics -> cli; data stands beside them and knows neither nn nor training.
-BASE = {"", "_version", "errors", "randomness"}
+BASE = {"", "_version", "errors", "formats", "randomness"}
 MODEL = BASE | {"ops", "grid", "config", "nn"}
 FRAMES = MODEL | {"data", "synthesis", "metrics"}
 SHOW = FRAMES | {"training", "files", "importer", "info", "showcase"}
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"_version"},
     "_version": set(),
     "errors": set(),
+    "formats": set(),
     "toolkit": set(),
     "randomness": {"errors"},
     "files": {"errors"},

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from digan.bench.official_code import CURE, Checkout
@@ -21,6 +20,7 @@ from digan.bench.official_ops import OPS, OpWatch, Plugins, QuietWarnings
 from digan.bench.official_training import OfficialIteration, published_settings
 from digan.config import DiscriminatorConfig, GeneratorConfig, TrainConfig
 from digan.errors import DiganError
+from digan.formats import from_yaml
 from digan.grid import SpaceTimeGrid
 from digan.nn import Generator, PairDiscriminator
 from digan.nn.official import discriminator_state, generator_state
@@ -85,8 +85,8 @@ class OfficialCode:
     def _yaml(self, name: str) -> dict[str, Any]:
         wanted = ("generator", "loss_kwargs") if name.endswith("digan.yml") else ("train_args",)
         try:
-            content = yaml.safe_load((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            content = from_yaml((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise DiganError(f"--official: {self.path}/{name} cannot be read: {reason}") from error
         for key in wanted:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from digan.config import from_dict
 from digan.errors import DiganError
+from digan.formats import from_json
 
 SCHEMA = 1
 
@@ -128,12 +130,11 @@ def read_results(path: Path) -> Results:
         DiganError: not there, or no result file of this schema.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}")
-        content["rows"] = [Row(**row) for row in content["rows"]]
-        return Results(**content)
+        return from_dict(Results, content)
     except OSError as error:
         raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, DiganError) as error:
         raise DiganError(f"{path} is no result file of bench_inr.py: {error}") from error

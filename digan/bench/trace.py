@@ -10,7 +10,6 @@ two operations.
 from __future__ import annotations
 
 import bisect
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 
 from digan.bench.kernel_classes import CLASSES, ROOT, Place, kernel_class, place
 from digan.errors import DiganError
+from digan.formats import from_json
 
 ITERATION = "digan: iteration"
 """The mark around an iteration; the marks of its phases are `digan: NAME`."""
@@ -99,13 +99,14 @@ def read_events(path: Path) -> list[Event]:
         DiganError: not there, or no trace.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
         found = [e for e in content["traceEvents"] if e.get("ph") == "X"]
+        found = [{**e, "ts": float(e["ts"]), "dur": float(e.get("dur", 0.0))} for e in found]
     except OSError as error:
         raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DiganError(f"{path} is no trace of torch.profiler: {error}") from error
-    return [{**e, "ts": float(e["ts"]), "dur": float(e.get("dur", 0.0))} for e in found]
+    return found
 
 
 def summarize(

@@ -76,9 +76,15 @@ def encode_record(image: Image, codec: str) -> bytes:
     return out.getvalue()
 
 
-def decode_record(data: bytes) -> Image:
-    """Unpack a record to uint8 [H, W, 3]. Raises OSError or ValueError if it is damaged."""
+def decode_record(data: bytes, resolution: int | None = None) -> Image:
+    """Unpack a record to uint8 [H, W, 3], which must be `resolution` a side if that is given.
+
+    Raises OSError or ValueError for another size, before anything is unpacked; for damaged
+    bytes these, or what else Pillow's decoders raise.
+    """
     with PilImage.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        if resolution is not None and image.size != (resolution, resolution):
+            raise ValueError(f"its size is {image.size}")
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 

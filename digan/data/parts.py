@@ -36,6 +36,8 @@ from digan.data.store import (
     Store,
     shard_name,
 )
+from digan.errors import DiganError
+from digan.formats import from_json
 
 SHARD_BYTES = 1 << 30
 _MERGE_FILE = "merge.json"
@@ -97,7 +99,7 @@ class Parts:
     def load(self, path: str, stamp: str, settings: str) -> Part | None:
         """The finished part of a source, None if there is none that still holds."""
         try:
-            part = Part(**json.loads(self._file(path, ".json").read_bytes()))
+            part = _part(from_json(self._file(path, ".json").read_bytes()))
             if (part.path, part.stamp, part.settings) != (path, stamp, settings):
                 return None
             if part.frames and self.records_file(path).stat().st_size != part.bytes:
@@ -165,9 +167,21 @@ class Parts:
         write_atomic(self.root / _MERGE_FILE, json.dumps(plan).encode())
 
     def finish_merge(self) -> None:
-        """Carry out the plan: shards, then the index, then store.json, then tidy up."""
-        plan = json.loads((self.root / _MERGE_FILE).read_bytes())
-        parts = {source["part"]["path"]: Part(**source["part"]) for source in plan["sources"]}
+        """Carry out the plan: shards, then the index, then store.json, then tidy up.
+
+        Raises DiganError if the plan is damaged, or a part of it is gone.
+        """
+        try:
+            self._carry_out(from_json((self.root / _MERGE_FILE).read_bytes()))
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError,
+                FileNotFoundError) as error:  # fmt: skip
+            raise DiganError(
+                f"the preparation in {self.root} is damaged: delete {self.store} and prepare it "
+                "anew"
+            ) from error
+
+    def _carry_out(self, plan: dict[str, Any]) -> None:
+        parts = {source["part"]["path"]: _part(source["part"]) for source in plan["sources"]}
         sizes = []
         for number, paths in enumerate(plan["shards"]):
             size = sum(parts[path].bytes for path in paths)
@@ -243,6 +257,21 @@ class Parts:
             (STORE_FILE, json.dumps(info, indent=2) + "\n"),
         ):
             write_atomic(self.store / name, text.encode(), self.root)
+
+
+def _part(values: dict[str, Any]) -> Part:
+    """A part from JSON. Raises ValueError, TypeError or AttributeError for what is none."""
+    part = Part(**values)
+    counts = [*part.lengths, *part.crcs]
+    texts = (part.path, part.stamp, part.settings, part.status, part.reason)
+    if (
+        len(part.lengths) != len(part.crcs)
+        or not all(type(count) is int and 0 <= count < 1 << 32 for count in counts)
+        or not all(isinstance(text, str) for text in texts)
+        or not 0 <= part.fps < 1e6
+    ):
+        raise ValueError("it is no part")
+    return part
 
 
 def remove_store(path: Path) -> None:

@@ -103,8 +103,13 @@ class Scan:
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts frame2 before frame10; equal numbers fall back to the text."""
-    pieces = re.split(r"(\d+)", text)
-    key = [(0, int(p), p) if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+    key = []
+    for i, piece in enumerate(re.split(r"(\d+)", text)):
+        if i % 2:  # compared as digits, since int() takes a few thousand of them only
+            digits = piece.lstrip("0")
+            key.append((0, len(digits), f"{digits}\0{piece}"))
+        elif piece:
+            key.append((1, 0, piece))
     return tuple(key)
 
 
@@ -215,15 +220,15 @@ def _walk(folder: Path, prefix: str, scan: Scan, seen: set[str]) -> None:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        try:
+            about = entry.stat()
+        except OSError:  # to nowhere, or to itself
+            scan.others["broken link"] += 1
+            continue
+        if stat.S_ISDIR(about.st_mode):
             subfolders.append(entry.name)
             continue
         ending = os.path.splitext(entry.name)[1].lower()
-        try:
-            about = entry.stat()
-        except OSError:
-            scan.others["broken link"] += 1
-            continue
         if not stat.S_ISREG(about.st_mode):
             continue
         if ending in VIDEO_ENDINGS:

@@ -129,7 +129,7 @@ def read_class_list(file: Path) -> tuple[str, ...]:
     """
     classes: dict[int, str] = {}
     for number, line in enumerate(_lines(file), 1):
-        match = re.match(r"^(\d+)\s+(\S.*)$", line)
+        match = re.match(r"^(\d{1,9})\s+(\S.*)$", line)
         if match is not None:
             classes[int(match[1])] = match[2]
         elif line:

@@ -13,7 +13,6 @@ store.json is written last: a folder without it is no finished store.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import zlib
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from digan.data.images import decode_record
 from digan.errors import DiganError
+from digan.formats import from_json
 
 FORMAT = "digan-store"
 VERSION = 1
@@ -79,7 +79,7 @@ class Store:
         self.splits: tuple[str, ...] = tuple(self.info["splits"])
         self.num_videos: int = self.info["num_videos"]
         self.num_frames: int = self.info["num_frames"]
-        self.dataset: str = self.info.get("dataset", "")
+        self.dataset: str = self.info.get("dataset") or ""
         self.lossy: bool = self.info["lossy"]
         self.videos = self._index(VIDEOS_FILE, VIDEO_ROW, self.num_videos)
         self._frames = self._index(FRAMES_FILE, FRAME_ROW, self.num_frames)
@@ -117,9 +117,10 @@ class Store:
         videos = self.videos
         ends = np.cumsum(videos["count"])
         good = (
-            (videos["count"] >= 0).all()
+            (videos["count"] > 0).all()
             and (videos["first"] == ends - videos["count"]).all()
-            and (not len(ends) or ends[-1] == self.num_frames)
+            and ends[-1] == self.num_frames
+            and ((videos["fps"] >= 0) & (videos["fps"] < 1e6)).all()
             and ((videos["label"] >= -1) & (videos["label"] < len(self.classes))).all()
             and ((videos["split"] >= -1) & (videos["split"] < len(self.splits))).all()
         )
@@ -153,7 +154,7 @@ class Store:
     def names(self) -> tuple[str, ...]:
         """The videos' paths inside the source, "/" between folders."""
         try:
-            names = json.loads((self.path / NAMES_FILE).read_text("utf-8"))
+            names = from_json((self.path / NAMES_FILE).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise DiganError(
                 f"store {self.path} is damaged: {NAMES_FILE} cannot be read"
@@ -169,7 +170,10 @@ class Store:
         try:
             with open(self.path / REPORT_FILE, encoding="utf-8") as lines:
                 for line in lines:
-                    yield json.loads(line)
+                    row = from_json(line)
+                    if not _is_report_row(row, self.num_videos):
+                        raise ValueError("a row of something else")
+                    yield row
         except (OSError, ValueError) as error:
             raise DiganError(
                 f"store {self.path} is damaged: {REPORT_FILE} cannot be read"
@@ -206,10 +210,8 @@ class Store:
         """
         data = self.record(index)
         try:
-            image = decode_record(data)
-            if image.shape != (self.resolution, self.resolution, 3):
-                raise ValueError(f"its size is {image.shape}")
-        except (OSError, ValueError, SyntaxError) as error:
+            image = decode_record(data, self.resolution)
+        except Exception as error:  # Pillow's decoders raise almost anything on damaged bytes
             raise self._damaged(index, "it does not decode") from error
         with self._lock:
             self.decoded += 1
@@ -220,13 +222,15 @@ class Store:
         if not 0 <= index < self.num_frames:
             raise IndexError(f"frame must be in [0, {self.num_frames}), got {index}")
         row = self._frames[index]
-        length, offset = int(row["length"]), int(row["offset"])
+        shard, length, offset = int(row["shard"]), int(row["length"]), int(row["offset"])
+        sizes = self.info["shards"]
+        if not (shard < len(sizes) and offset + length <= sizes[shard]):
+            raise self._damaged(index, "the index places it outside the shards")
         try:
-            with self._descriptor(int(row["shard"])) as descriptor:
+            with self._descriptor(shard) as descriptor:
                 data = os.pread(descriptor, length, offset)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise self._damaged(index, f"it cannot be read ({reason})") from error
+        except OSError as error:
+            raise self._damaged(index, f"it cannot be read ({error.strerror})") from error
         if len(data) != length:
             raise self._damaged(index, f"{len(data)} of {length} bytes are there")
         if zlib.crc32(data) != int(row["crc"]):
@@ -292,14 +296,15 @@ def read_info(path: Path) -> dict[str, Any]:
             f"`digan prepare {path} STORE` makes one"
         )
     try:
-        info = json.loads(file.read_text("utf-8"))
+        info = from_json(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DiganError(f"store {path} is damaged: {STORE_FILE} cannot be read") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise DiganError(f"{path} is no prepared store: its {STORE_FILE} is of another program")
     if info.get("version") != VERSION:
+        version = " ".join(str(info.get("version")).split())[:60]
         raise DiganError(
-            f"store {path} has format version {info.get('version')}, this digan reads "
+            f"store {path} has format version {version}, this digan reads "
             f"version {VERSION}: prepare it again, into another folder"
         )
     for name, right in _ENTRIES.items():
@@ -315,6 +320,21 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 60
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_report_row(row: Any, videos: int) -> bool:
+    """Whether a row of the report has what `Parts.write_index` writes."""
+    return (
+        isinstance(row, dict)
+        and all(_is_text(row.get(name)) for name in ("path", "status", "reason", "stamp"))
+        and _is_count(row.get("frames"))
+        and type(row.get("video")) is int
+        and -1 <= row["video"] < videos
+    )
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
@@ -325,9 +345,14 @@ _ENTRIES: dict[str, Callable[[Any], bool]] = {
     "fps": lambda value: type(value) in (int, float) and 0 <= value < 1e6,
     "classes": _are_texts,
     "splits": _are_texts,
-    "num_videos": _is_count,
-    "num_frames": _is_count,
+    "num_videos": lambda value: _is_count(value) and value > 0,
+    "num_frames": lambda value: _is_count(value) and value > 0,
     "lossy": lambda value: type(value) is bool,
     "shards": lambda value: isinstance(value, list) and all(map(_is_count, value)),
-    "codec": lambda value: isinstance(value, str),
+    "codec": _is_text,
+    "stride": lambda value: _is_count(value) and value > 0,
+    "settings": lambda value: isinstance(value, dict),
+    "settings_key": _is_text,
+    "assignment": _is_text,
+    "dataset": lambda value: value is None or _is_text(value),
 }

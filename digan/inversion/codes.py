@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from digan.errors import DiganError
 from digan.files import atomic_path
+from digan.formats import from_json
 from digan.nn import Generator
 from digan.synthesis import Codes
 
@@ -87,12 +88,16 @@ def load_codes(path: Path, generator: Generator | None = None) -> SavedCodes:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        header = json.loads(metadata[_KEY])
+        header = from_json(metadata[_KEY])
         version, network = int(header["format_version"]), str(header["network"])
         codes = Codes(tensors["ws"], tensors["z_motion"])
         about = dict(header["about"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DiganError(f"{path} is damaged or no codes file: {error}") from error
+        if not all(bool(t.isfinite().all()) for t in (codes.ws, codes.z_motion)):
+            raise ValueError("codes that are not finite")
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, OverflowError,
+            RuntimeError) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200]
+        raise DiganError(f"{path} is damaged or no codes file: {reason}") from error
     if version > CODES_VERSION:
         raise DiganError(
             f"{path} has format version {version}, this program reads up to {CODES_VERSION}"

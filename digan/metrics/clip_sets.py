@@ -26,6 +26,7 @@ from digan.data.store import STORE_FILE, Store
 from digan.data.video import decode_frames
 from digan.errors import DiganError
 from digan.files import file_sha256
+from digan.metrics.arrays import array_frames
 from digan.metrics.protocols import ClipRule
 from digan.processes import World
 from digan.randomness import Permutation, sample_rng
@@ -225,25 +226,12 @@ def _files(source: Source) -> list[Path]:
     return [Path(source.path)]
 
 
-def _array(path: str) -> NDArray[np.uint8]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found: NDArray[Any] = arrays[arrays.files[0]]
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        raise DiganError(f"{path} cannot be read: {error}") from error
-    if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8:
-        raise DiganError(
-            f"{path} must hold uint8 [T, H, W, 3], got {found.dtype} {list(found.shape)}"
-        )
-    return found
-
-
 def _images(source: Source) -> Iterator[NDArray[np.uint8]]:
     if source.pictures:
         for file in _files(source):
             yield read_image(file)
     elif source.path.endswith(".npz"):
-        yield from _array(source.path)
+        yield from array_frames(source.path)
     else:
         decoding = decode_frames(source.path)
         try:
@@ -256,8 +244,6 @@ def _images(source: Source) -> Iterator[NDArray[np.uint8]]:
 def _count(source: Source) -> int:
     if source.pictures:
         return len(_files(source))
-    if source.path.endswith(".npz"):
-        return len(_array(source.path))
     return sum(1 for _ in _images(source))
 
 

@@ -17,15 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from digan import __version__
 from digan.data.datasets import dead_workers_named
 from digan.data.progress import progress_bar
 from digan.errors import DiganError
-from digan.files import atomic_path
 from digan.metrics.clip_sets import (
     ChosenClips,
     VideoSet,
@@ -38,6 +35,7 @@ from digan.metrics.controls import METRIC as RANDOM3D
 from digan.metrics.controls import RealReference
 from digan.metrics.detectors import Detector, load_detector
 from digan.metrics.fakes import Fakes, only_finite
+from digan.metrics.feature_cache import read_features, write_features
 from digan.metrics.frechet import frechet_distance, polynomial_mmd
 from digan.metrics.inception import inception_score
 from digan.metrics.protocols import EvaluationProtocol
@@ -374,31 +372,15 @@ class Evaluator:
         if key in self._memory:
             return self._memory[key]
         file = None if self.cache is None else self.cache / f"{key}.safetensors"
-        found = None if file is None else _read_cached(file, text, count)
+        found = None if file is None else read_features(file, text, count)
         # They compute together or not at all, also where not all see the first one's files.
         if not all(self.world.gather(found is not None)):
             found = compute()
             if file is not None and self.world.is_first:
-                try:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise DiganError(f"{file.parent} cannot be written: {error}") from error
-                with atomic_path(file) as temporary:
-                    save_file({"features": found}, temporary, metadata={"about": text})
+                write_features(file, found, text)
         assert found is not None
         self._memory[key] = found
         return found
-
-
-def _read_cached(file: Path, about: str, count: int) -> Tensor | None:
-    """Features [count, D] of a cache file; None where it is absent, damaged or another's."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            found: Tensor = opened.get_tensor("features")
-            same = (opened.metadata() or {}).get("about") == about
-    except (SafetensorError, OSError, ValueError):
-        return None
-    return found if same and len(found) == count else None
 
 
 def _floor(

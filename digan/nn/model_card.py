@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,8 +115,8 @@ def _classes(info: NetworkInfo) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that stays within its cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """A text that stays within its cell of a table and is no markup: classes name folders."""
+    return re.sub(r"[\\`\[\]<>|*]", r"\\\g<0>", " ".join(text.split()))
 
 
 def _table(titles: tuple[str, ...], rows: list[str]) -> str:

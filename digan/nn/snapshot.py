@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from digan.config import DiscriminatorConfig, GeneratorConfig, from_dict, to_dict
 from digan.errors import DiganError
 from digan.files import atomic_path
+from digan.formats import from_json
 from digan.nn.discriminator import PairDiscriminator
 from digan.nn.generator import Generator
 from digan.ops import Impl
@@ -182,10 +183,11 @@ def _read_header(path: Path, metadata: dict[str, str], key: str, kind: str) -> d
     if key not in metadata:
         raise DiganError(f"{path} is no {kind} of digan: its header has no such entry")
     try:
-        values: dict[str, Any] = json.loads(metadata[key])
+        values: dict[str, Any] = from_json(metadata[key])
         version = int(values["format_version"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DiganError(f"{path} has an unreadable header: {error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DiganError(f"{path} has an unreadable header: {reason}") from error
     if version > FORMAT_VERSION:
         raise DiganError(
             f"{path} has format version {version}, this program reads up to {FORMAT_VERSION}"

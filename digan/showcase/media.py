@@ -22,6 +22,7 @@ from PIL import Image
 
 from digan.data.video import VideoWriter
 from digan.errors import DiganError
+from digan.formats import from_json
 from digan.generate.encoding import EncoderThread
 
 Frames = NDArray[np.uint8]  # [n, H, W, 3]
@@ -208,25 +209,33 @@ def _write_record(path: Path, section: Section, key: dict[str, Any]) -> None:
 def read_section(folder: Path) -> tuple[Section, dict[str, Any]] | None:
     """A section that an earlier run made, and its key; None if it is not whole."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = from_json((folder / RECORD).read_text(encoding="utf-8"))
         values, key = record["section"], record["key"]
         groups = tuple(_read_group(group) for group in values["groups"])
         section = Section(
             str(values["name"]), str(values["title"]), str(values["text"]), groups, folder
         )
-    except (OSError, ValueError, KeyError, TypeError):
+        files = [clip.file for group in groups for clip in group.clips]
+        whole = isinstance(key, dict) and all(_is_here(folder, file) for file in files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
-    for clip in (clip for group in section.groups for clip in group.clips):
-        path = folder / clip.file
-        if Path(clip.file).name != clip.file or not path.is_file():
-            return None
-        if not path.with_suffix(POSTER).is_file():
-            return None
-    return section, key
+    return (section, key) if whole else None
+
+
+def _is_here(folder: Path, file: str) -> bool:
+    """Whether a video and its picture are files of a folder: a name must not lead out of it."""
+    path = folder / file
+    return (
+        Path(file).name == file
+        and path.suffix == ".mp4"
+        and all(p.is_file() and not p.is_symlink() for p in (path, path.with_suffix(POSTER)))
+    )
 
 
 def _read_group(values: dict[str, Any]) -> Group:
-    clips = tuple(Clip(**clip) for clip in values["clips"])
+    clips = tuple(_read_clip(clip) for clip in values["clips"])
+    if not clips:
+        raise ValueError("a group without clips")
     times: Sequence[float] | None = values["times"]
     wide, narrow = values["columns"]
     return Group(
@@ -239,3 +248,19 @@ def _read_group(values: dict[str, Any]) -> Group:
         to_scale=bool(values["to_scale"]),
         measured=str(values["measured"]),
     )
+
+
+def _read_clip(values: dict[str, Any]) -> Clip:
+    """A clip whose numbers are numbers, since they go into the page as they are."""
+    clip = Clip(
+        file=str(values["file"]),
+        caption=str(values["caption"]),
+        width=int(values["width"]),
+        height=int(values["height"]),
+        frames=int(values["frames"]),
+        fps=float(values["fps"]),
+        pixelated=bool(values["pixelated"]),
+    )
+    if min(clip.width, clip.height, clip.frames) < 1 or not 0 < clip.fps < float("inf"):
+        raise ValueError("a clip without frames")
+    return clip

@@ -8,6 +8,7 @@ seen. The newest two states are kept; a damaged newest one is named and the othe
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ FREE_SETTINGS = {
     "kimg", "tick", "snap", "workers", "threads", "recompute", "metrics", "i3d", "c3d",
     "max_nonfinite", "preset", "cuda_graphs",
 }  # fmt: skip
-_ENTRIES = {
-    "format_version", "config", "data", "surroundings", "seen", "generator", "discriminator",
-    "average", "g_optimizer", "d_optimizer",
+_ENTRIES: dict[str, type] = {
+    "format_version": int, "config": dict, "data": str, "surroundings": dict, "seen": int,
+    "generator": dict, "discriminator": dict, "average": dict, "g_optimizer": dict,
+    "d_optimizer": dict,
 }  # fmt: skip
 # What a bit-identical continuation needs beside the settings.
+_MOST_DIFFERENCES = 8  # named in an error
+_DEEPEST = 2  # settings within settings
 _SURROUNDINGS = (
     "torch", "threads", "device", "digan", "kernels", "recompute", "batch_gpu", "processes",
 )  # fmt: skip
@@ -127,8 +131,9 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(state, dict) or state.get("format") != "digan-training-state":
             complaint = f"{path} is no training state of digan"
             continue
-        if missing := sorted(_ENTRIES - state.keys()):
-            complaint = f"{path} is damaged (it has no {missing[0]})"
+        wrong = [name for name, kind in _ENTRIES.items() if not isinstance(state.get(name), kind)]
+        if wrong:
+            complaint = f"{path} is damaged (it has no {wrong[0]})"
             continue
         if state["format_version"] > FORMAT_VERSION:
             raise DiganError(
@@ -156,24 +161,37 @@ def check_same_settings(state: dict[str, Any], config: TrainConfig, data: str, r
     Raises:
         DiganError: names every setting that differs, with both values.
     """
-    # A state from before a setting was made has its default.
-    saved = _flat(to_dict(TrainConfig())) | _flat(state["config"])
     asked = _flat(to_dict(config))
-    if _same_groups(saved, asked):
-        asked["batch_gpu"] = saved["batch_gpu"]
-    names = sorted((saved.keys() | asked.keys()) - FREE_SETTINGS)
+    try:
+        # A state from before a setting was made has its default.
+        saved = _flat(to_dict(TrainConfig())) | _flat(state["config"])
+        if _same_groups(saved, asked):
+            asked["batch_gpu"] = saved["batch_gpu"]
+        names = sorted((saved.keys() | asked.keys()) - FREE_SETTINGS)
+    except TypeError as error:
+        raise DiganError(
+            f"the training state of {run} is damaged: its settings are none"
+        ) from error
     differences = [
-        f"{name} {saved.get(name)} -> {asked.get(name)}"
+        f"{_short(name)} {_short(saved.get(name))} -> {_short(asked.get(name))}"
         for name in names
         if saved.get(name) != asked.get(name)
     ]
     if state["data"] != data:
-        differences.append(f"data {state['data']} -> {data}")
+        differences.append(f"data {_short(state['data'])} -> {data}")
+    if len(differences) > _MOST_DIFFERENCES:
+        others = len(differences) - _MOST_DIFFERENCES
+        differences[_MOST_DIFFERENCES:] = [f"and {others} more"]
     if differences:
         raise DiganError(
             f"{run} was trained with other settings ({', '.join(differences)}): "
             "repeat them, or start anew with --resume none"
         )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    return " ".join(text.split())[:60]
 
 
 def _same_groups(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
@@ -190,7 +208,10 @@ def continued_batch_gpu(state: dict[str, Any], config: TrainConfig) -> tuple[Tra
     """The settings of a continuation: for `auto` what the run has, and a sentence about it."""
     if config.batch_gpu != "auto":
         return config, ""
-    config = dataclasses.replace(config, batch_gpu=state["config"]["batch_gpu"])
+    saved = state["config"].get("batch_gpu")
+    if saved is not None and type(saved) is not int:
+        raise DiganError(f"the training state is damaged: its batch-gpu is {_short(saved)}")
+    config = dataclasses.replace(config, batch_gpu=saved)
     group = config.discriminator.group_size
     return config, (
         f"batch-gpu auto: continues with {config.part} samples a pass, as before; on a smaller "
@@ -200,6 +221,8 @@ def continued_batch_gpu(state: dict[str, Any], config: TrainConfig) -> tuple[Tra
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    if prefix.count(".") > _DEEPEST:
+        raise TypeError("settings are not nested like that")
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
@@ -220,14 +243,16 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> str:
         trainer.average.load_state_dict(state["average"])
         load_moments(trainer.g_optimizer, state["g_optimizer"])
         load_moments(trainer.d_optimizer, state["d_optimizer"])
-        trainer.seen = int(state["seen"])
-    except (RuntimeError, KeyError, ValueError) as error:
+        trainer.seen = state["seen"]
+    except Exception as error:  # PyTorch meets a value of another type with almost anything
         reason = " ".join(str(error).split())[:200]
         raise DiganError(f"the training state does not fit its own settings: {reason}") from error
     now, then = surroundings(trainer), state["surroundings"]
     # What a state of an older version does not say did not change.
     changed = [
-        f"{k} {then[k]} -> {now[k]}" for k in _SURROUNDINGS if k in then and then[k] != now[k]
+        f"{k} {_short(then[k])} -> {now[k]}"
+        for k in _SURROUNDINGS
+        if k in then and then[k] != now[k]
     ]
     if not changed:
         return ""

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from digan.errors import DiganError
 from digan.files import write_text
+from digan.formats import from_json
 
 
 class Log:
@@ -168,7 +169,10 @@ def _forget_after(path: Path, kimg: float) -> None:
     """Drops the rows that a killed run wrote behind the state it is continued from."""
     if not path.is_file():
         return
-    rows = path.read_text(encoding="utf-8").splitlines()
+    try:  # a damaged row has no position and is dropped
+        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
     kept = [row for row in rows if _kimg(row) <= kimg]
     if len(kept) < len(rows):
         write_text(path, "".join(row + "\n" for row in kept))
@@ -177,6 +181,6 @@ def _forget_after(path: Path, kimg: float) -> None:
 def _kimg(row: str) -> float:
     """The position of a row; infinity for one that was cut off while being written."""
     try:
-        return float(json.loads(row)["kimg"])
-    except (ValueError, KeyError, TypeError):
+        return float(from_json(row)["kimg"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return float("inf")

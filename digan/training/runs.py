@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from digan.config import TrainConfig
 from digan.errors import DiganError
 from digan.files import write_json
+from digan.formats import from_json
 
 STATUS_FILE = "status.json"
 
@@ -62,13 +62,17 @@ def read_status(run: Path) -> dict[str, Any] | None:
     """The run's status; None if there is none.
 
     Raises:
-        DiganError: the file is there and is no JSON.
+        DiganError: the file is there and holds no status.
     """
     path = run / STATUS_FILE
     if not path.is_file():
         return None
     try:
-        status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        status = from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise DiganError(f"{path} is damaged: {error}") from error
+    if not isinstance(status, dict):
+        raise DiganError(f"{path} is damaged: it holds no status")
     return status

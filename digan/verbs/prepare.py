@@ -57,9 +57,9 @@ class PrepareArgs:
 def run(arguments: list[str]) -> int:
     """Runs the verb. Files that cannot be used are reported and do not fail it."""
     asked: PrepareArgs = parse(PrepareArgs, arguments, "prepare")
-    match = re.fullmatch(r"(\d+)/(\d+)", asked.shard)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", asked.shard)
     if match is None:
-        raise DiganError(f"shard must be i/n, as 1/4, got {asked.shard!r}")
+        raise DiganError(f"shard must be i/n, as 1/4, got {asked.shard[:60]!r}")
     from digan.data.prepare import prepare
 
     report = prepare(

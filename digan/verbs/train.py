@@ -12,6 +12,7 @@ import tyro
 from digan.cli import parse
 from digan.config import PRESETS, TrainConfig, from_dict, to_dict
 from digan.errors import DiganError
+from digan.formats import from_yaml
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,12 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 def _read_settings(path: Path, base: TrainConfig) -> TrainConfig:
     """The base with what a YAML file sets; raises DiganError for unknown or bad entries."""
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = from_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DiganError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise DiganError(f"{path} is no YAML: {str(error)[:300]}") from error
     if not isinstance(values, dict):
         raise DiganError(f"{path} must hold settings by name, got {type(values).__name__}")
     return from_dict(TrainConfig, _merge(to_dict(base), values))
@@ -94,12 +93,10 @@ def defaults(arguments: list[str]) -> TrainConfig:
     if config is None:
         return PRESETS.get(preset or "official", PRESETS["official"])
     if preset is None:
-        import yaml
-
         try:
-            values = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+            values = from_yaml(Path(config).read_text(encoding="utf-8"))
             preset = values.get("preset") if isinstance(values, dict) else None
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        except (OSError, ValueError):
             preset = None  # _read_settings says what is wrong
     return _read_settings(Path(config), PRESETS.get(str(preset), PRESETS["official"]))
 

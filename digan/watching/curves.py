@@ -30,12 +30,15 @@ def curves(lines: Mapping[str, Points], *, x_name: str = "kimg", logarithmic: bo
         return ""
     logarithmic = logarithmic and min(values) > 0
     low, high = (min(values), max(values)) if logarithmic else (min(0.0, *values), max(values))
-    high = high * 1.05 if high > low else low + (abs(low) or 1.0)
+    if high == low:
+        high = low + (abs(low) or 1.0)
+    else:
+        high = high * 1.05 if logarithmic else high + 0.05 * (high - low)
     last = max(x for points in lines.values() for x, _ in points) or 1.0
 
     def share(y: float) -> float:
         if logarithmic:
-            return math.log(y / low) / math.log(high / low)
+            return (math.log(y) - math.log(low)) / (math.log(high) - math.log(low))
         return (y - low) / (high - low)
 
     def place(x: float, y: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import statistics
 import time
@@ -12,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from digan.errors import DiganError
+from digan.formats import from_json, from_yaml
 
 RECENT = 5  # ticks whose median is "now"
+_MOST = 1e100  # larger numbers are not believed, and their squares and differences would overflow
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,15 @@ class History:
     @property
     def kimg(self) -> float:
         """Thousands of samples seen, as far as is known."""
-        known = [self.ticks[-1]["kimg"]] if self.ticks else [0.0]
+        known = [0.0, *self.series("kimg")[-1:]]
         if self.status is not None:
-            known.append(float(self.status.get("kimg", 0.0)))
-        return float(max(known))
+            known.append(number(self.status.get("kimg")) or 0.0)
+        return max(known)
 
     @property
     def total(self) -> float:
         """Thousands of samples that it is to see."""
-        return float(self.config.get("kimg", 0.0))
+        return max(number(self.config.get("kimg")) or 0.0, 0.0)
 
     @property
     def state(self) -> str:
@@ -82,19 +80,16 @@ class History:
     def remaining(self) -> float | None:
         """Seconds to the end at the recent rate; None while there is no rate."""
         rate = self.recent("seconds_per_kimg")
-        return None if rate is None else max(self.total - self.kimg, 0.0) * rate
+        return None if rate is None else number(max(self.total - self.kimg, 0.0) * rate)
 
     def series(self, name: str) -> list[float]:
-        """A statistic at every tick that has it."""
-        return [row[name] for row in self.ticks if _is_number(row.get(name))]
+        """A statistic at every tick that has it; numbers that are not finite too."""
+        return [float(row[name]) for row in self.ticks if _is_real(row.get(name))]
 
     def points(self, name: str) -> list[tuple[float, float]]:
         """(kimg, value) of a statistic, finite values only."""
-        return [
-            (row["kimg"], row[name])
-            for row in self.ticks
-            if _is_number(row.get(name)) and math.isfinite(row[name])
-        ]
+        found = [(float(row["kimg"]), number(row.get(name))) for row in self.ticks]
+        return [(kimg, value) for kimg, value in found if value is not None]
 
     def recent(self, name: str, count: int = RECENT) -> float | None:
         """Median of a statistic over the last ticks; None without one."""
@@ -105,9 +100,10 @@ class History:
         """(kimg, value) of a metric, or of one of the numbers beside it."""
         found = []
         for row in self.metrics.get(metric, ()):
-            value = row.get("results", {}).get(name or metric)
-            if _is_number(value) and math.isfinite(value):
-                found.append((float(row["kimg"]), float(value)))
+            results = row.get("results")
+            value = number(results.get(name or metric)) if isinstance(results, dict) else None
+            if value is not None:
+                found.append((float(row["kimg"]), value))
         return found
 
     def sample_files(self) -> list[tuple[float, Path]]:
@@ -129,7 +125,10 @@ def find_run(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise DiganError(f"the run {path} is no folder")
-    runs = [p for p in path.iterdir() if re.match(r"\d{5,}-", p.name)]
+    try:
+        runs = [p for p in path.iterdir() if re.match(r"\d{5,}-", p.name)]
+    except OSError as error:
+        raise DiganError(f"the run {path} cannot be read: {error.strerror or error}") from error
     runs = [p for p in runs if (p / "config.yaml").is_file()]
     if not runs:
         raise DiganError(f"{path} is no run of digan train and has none in it")
@@ -146,7 +145,7 @@ def read_history(run: Path) -> History:
     """
     run = find_run(run)
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = from_yaml((run / "config.yaml").read_text(encoding="utf-8"))
         status = _status(run / "status.json")
         metrics = {
             path.name.removeprefix("metric-").removesuffix(".jsonl"): _rows(path)
@@ -157,7 +156,7 @@ def read_history(run: Path) -> History:
         written = [p.stat().st_mtime for p in (run / "stats.jsonl", run / "status.json", log)
                    if p.is_file()]  # fmt: skip
         ticks = _rows(run / "stats.jsonl")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise DiganError(f"the run {run} cannot be read: {_one_line(error)}") from error
     if not isinstance(config, dict):
         raise DiganError(f"{run / 'config.yaml'} is damaged: it holds no settings")
@@ -176,7 +175,7 @@ def _status(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = from_json(path.read_text(encoding="utf-8"))
     except ValueError:
         return None  # it is replaced whole, so this is damage; the numbers say how far it came
     return value if isinstance(value, dict) else None
@@ -188,16 +187,27 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and _is_number(row.get("kimg")):
+        kimg = number(row.get("kimg")) if isinstance(row, dict) else None
+        if kimg is not None and kimg >= 0:
             found.append(row)
     return sorted(found, key=lambda row: float(row["kimg"]))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def number(value: Any) -> float | None:
+    """A value as a finite number that curves and courses can hold, else None."""
+    if not _is_real(value) or not abs(value) < _MOST:
+        return None
+    return float(value)
+
+
+def _is_real(value: Any) -> bool:
+    """Whether a value is a number, infinite and NaN included, that a float can hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < _MOST
+    return isinstance(value, float)
 
 
 def _one_line(error: Exception) -> str:

@@ -85,8 +85,8 @@ def _setting(history: History, name: str) -> str:
 def _lead(history: History) -> str:
     state = history.state[0].upper() + history.state[1:]
     words = f"{state} at {history.kimg:g} of {history.total:g} kimg"
-    if history.ticks and isinstance(seconds := history.ticks[-1].get("seconds"), (int, float)):
-        words += f", {duration(seconds)} since it was started last"
+    if seconds := history.points("seconds"):
+        words += f", {duration(seconds[-1][1])} since it was started last"
     if history.state == "running" and (remaining := history.remaining) is not None:
         words += f", about {duration(remaining)} left"
     return words + "."
@@ -133,8 +133,9 @@ def _samples(page: Page, history: History) -> None:
     shown = [files[i] for i in sorted(set(_spread(len(files), _SNAPSHOTS)))]
     grids = [_picture(_first_frame, path, f"{kimg:g} kimg") for kimg, path in shown]
     _together(page, "First frames, from snapshot to snapshot", grids, columns=3)
-    size = history.config.get("generator", {}).get("resolution")
-    strip = partial(_strip, size=size if isinstance(size, int) else 128)
+    generator = history.config.get("generator")
+    size = generator.get("resolution") if isinstance(generator, dict) else None
+    strip = partial(_strip, size=size if isinstance(size, int) and size > 0 else 128)
     kimg, newest = files[-1]
     strips = [
         _picture(strip, newest, f"generated, {kimg:g} kimg"),

@@ -25,6 +25,9 @@ _ROWS = (
     ("memory_gb", "memory, GB", ".2f"),
 )
 
+_CONTROLS = ("floor", "shuffled", "frozen", "mean_frame")
+_SHARES = {"pairwise_ratio": "distance", "change_ratio": "change"}
+
 
 def course(values: Sequence[float], width: int = _COURSE) -> str:
     """Numbers as a row of bars from their least to their largest; a gap where not finite."""
@@ -35,6 +38,8 @@ def course(values: Sequence[float], width: int = _COURSE) -> str:
     if not finite:
         return " " * len(values)
     low, high = min(finite), max(finite)
+    if not math.isfinite(high - low):
+        return course([v / 4 for v in values], width)
     span = high - low or 1.0
     return "".join(
         _BARS[min(int((v - low) / span * len(_BARS)), len(_BARS) - 1)] if math.isfinite(v) else " "
@@ -52,7 +57,12 @@ def describe_run(history: History) -> list[str]:
         lines += _metric(history, metric)
     signs = find_signs(history)
     lines += ["", *(f"! {sign.line()}" for sign in signs)] if signs else []
-    return lines
+    return [_visible(line) for line in lines]
+
+
+def _visible(line: str) -> str:
+    """A line in which what a file said cannot move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _position(history: History) -> str:
@@ -71,14 +81,13 @@ def _metric(history: History, metric: str) -> list[str]:
     if not values:
         return []
     lines = [f"  {metric:<20}{values[-1]:>12.4g}  {course(values)}"]
-    results = history.metrics[metric][-1].get("results", {})
     if metric == METRIC:
-        names = ("floor", "shuffled", "frozen", "mean_frame")
-        beside = [f"{n.replace('_', ' ')} {results[n]:.3g}" for n in names if n in results]
-        shares = [
-            f"{title} {results[n]:.2f} of the data's"
-            for n, title in (("pairwise_ratio", "distance"), ("change_ratio", "change"))
-            if isinstance(results.get(n), float)
-        ]
+        last = {
+            name: points[-1][1]
+            for name in (*_CONTROLS, *_SHARES)
+            if (points := history.metric_points(metric, name))
+        }
+        beside = [f"{n.replace('_', ' ')} {last[n]:.3g}" for n in _CONTROLS if n in last]
+        shares = [f"{t} {last[n]:.2f} of the data's" for n, t in _SHARES.items() if n in last]
         lines.append(f"  {'':<20}{', '.join(beside + shares)}")
     return lines

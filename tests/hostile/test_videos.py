@@ -5,12 +5,17 @@ Every file is decoded in a process of its own, which may take ten seconds of pro
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from digan.data.images import read_image
 from digan.data.prepare import prepare
@@ -18,8 +23,11 @@ from digan.data.store import Store
 from digan.data.video import decode_frames
 from digan.errors import DiganError
 from tests.conftest import ROOT
+from tests.data.clips import write_raw
 from tests.hostile import corpus
 from tests.hostile.children import in_child
+from tests.hostile.strategies import damages, rounds
+from tests.hostile.verdict import in_memory, refused_or_read
 
 MOST_MEGABYTES = 1000
 
@@ -61,7 +69,7 @@ def check(folder: Path, broken: Iterator[corpus.Broken], read: Callable[[Path], 
 
 
 def test_videos_cut_off_anywhere(tmp_path, videos, soak):
-    every = 1 if soak else 7
+    every = 1 if soak else 10
     broken = chain(*(corpus.truncated(path, every) for path in videos))
     assert check(tmp_path, broken, decoded) >= len(videos) * 100 // every
 
@@ -75,6 +83,22 @@ def test_videos_with_changed_bytes(tmp_path, videos, soak):
 def test_videos_that_claim_the_absurd(tmp_path, videos):
     mp4 = next(path for path in videos if path.suffix == ".mp4")
     assert check(tmp_path, corpus.absurd(mp4), decoded) == 9
+    mkv = next(path for path in videos if path.suffix == ".mkv")
+    assert check(tmp_path, corpus.absurd_mkv(mkv), decoded) >= 8
+
+
+def test_avi_files_that_claim_the_absurd(tmp_path, videos):
+    noise = [
+        np.random.default_rng(t).integers(0, 256, (48, 64, 3), dtype=np.uint8) for t in range(6)
+    ]
+    made = write_raw(tmp_path / "made.avi", "mpeg4", "yuv420p", [*range(6)], noise)
+    for path in [made, *(path for path in videos if path.suffix == ".avi")]:
+        assert sum(1 for _ in decode_frames(path)) >= 6
+        assert check(tmp_path, corpus.absurd_avi(path), decoded) == 11
+
+
+def test_headers_that_unpack_to_much(tmp_path):
+    assert check(tmp_path, corpus.bombs(), decoded) == 7
 
 
 def test_files_that_were_never_videos(tmp_path):
@@ -97,7 +121,28 @@ def test_pictures_that_claim_too_much(tmp_path):
         except DiganError as error:
             return str(error)
 
-    assert check(tmp_path, corpus.pictures(), read) == 5
+    assert check(tmp_path, corpus.pictures(), read) == 11
+
+
+def encoded(kind: str) -> bytes:
+    """A small picture in a format."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, kind)
+    return out.getvalue()
+
+
+PICTURES = {kind: encoded(kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")}
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@rounds(100)
+@given(kind=st.sampled_from(sorted(PICTURES)), damage=damages)
+def test_damaged_pictures(tmp_path_factory, kind, damage):
+    path = tmp_path_factory.getbasetemp() / "damaged.png"  # the content decides, not the name
+    path.write_bytes(damage(PICTURES[kind]))
+    with in_memory():
+        refused_or_read(lambda: read_image(path))
 
 
 def test_sizes_that_are_not_believed(tmp_path):
@@ -122,7 +167,7 @@ def test_a_store_is_made_of_what_is_whole(tmp_path, videos):
     source.mkdir()
     for path in videos:
         (source / f"whole-{path.name}").write_bytes(path.read_bytes())
-    broken = [*corpus.from_nothing(), *corpus.absurd(videos[-3])]
+    broken = [*corpus.from_nothing(), *corpus.absurd(videos[-3]), *corpus.absurd_mkv(videos[-1])]
     broken += [next(corpus.flipped(path, 1, 3)) for path in videos]
     for name, content in broken:
         if "long" not in name:
