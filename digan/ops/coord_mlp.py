@@ -353,7 +353,7 @@ class _Affine(nn.Module):
 
 def _scale_of(frequency_scale: float | Sequence[float], coordinates: int) -> Tensor:
     """One number, or one a coordinate, as a tensor. Raises TypeError, ValueError."""
-    one = isinstance(frequency_scale, Tensor) and frequency_scale.dim() == 0
+    one = getattr(frequency_scale, "ndim", 1) == 0  # a tensor or array of one number
     if one or isinstance(frequency_scale, str) or not isinstance(frequency_scale, Iterable):
         numbers = [check_number("frequency_scale", frequency_scale)]
     else:

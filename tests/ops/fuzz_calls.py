@@ -57,7 +57,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "code_features": COUNTS,
     "rank": COUNTS,
     "first_alpha": NUMBERS,
-    "frequency_scale": (*NUMBERS, [1.0, 2.0], (1, 2, 3), [], [[1.0]], [None], "ab", {}),
+    "frequency_scale": (*NUMBERS, [1.0, 2.0], (1, 2, 3), [], [[1.0]], [None], "ab", {},
+                        np.array(3.0)),
     "learn_frequencies": (True, False, None, 1, "yes"),
     "impl": (None, "auto", "reference", "fused", "cuda", "", 1, ["auto"]),
 }  # fmt: skip

@@ -392,6 +392,21 @@ def test_a_grid_without_frames_has_gradients(name, impl):
 
 
 @pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_layers_without_rows_have_gradients(impl):
+    """Of x alone, which no product touches, and of a chain's first inputs."""
+    x = torch.randn(2, 0, 3, 4, requires_grad=True)
+    out = ops.modulated_linear(x, torch.randn(2, 5, 4), impl=impl)
+    (found,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(found, torch.zeros_like(x))
+    case = next(c for c in chain_cases.CASES if c.name == "no_rows")
+    inputs = chain_cases.make_chain(case, torch.bfloat16)
+    inputs["phase"].requires_grad_()
+    picture, _ = ops.coord_chain(**inputs, **case.options, impl=impl)
+    (found,) = torch.autograd.grad(picture.sum(), inputs["phase"])
+    assert torch.equal(found, torch.zeros_like(found))
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
 def test_gradients_of_large_rows(impl):
     """The third power of a row's norm is beyond float32."""
     op = ALL_OPS["factorized_modulation"]
