@@ -66,12 +66,12 @@ CASES = (
 )  # fmt: skip
 
 
-def make_chain(case: ChainCase, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> Inputs:
-    """Fresh random inputs, rounded to `dtype` where the op takes it, biases too."""
+def shapes_of(case: ChainCase) -> dict[str, tuple[tuple[int, ...], float]]:
+    """Every input's shape and standard deviation, in the order of the op's arguments."""
     b, t, h, w, f, c, layers = case.sizes
     r, o = len(case.rgb), case.onward
     low = (b, t, h // 2, w // 2) if case.skip else (b, t, h, w)
-    shapes: dict[str, tuple[tuple[int, ...], float]] = {
+    return {
         "freq": ((b, f, 2), 3.0),
         "phase": ((b, t, f), 2.0),
         "y": ((h,), 0.7),
@@ -85,10 +85,14 @@ def make_chain(case: ChainCase, dtype: torch.dtype, device: str = "cpu", seed: i
         "image": ((*low, 3), 1.0),
         "onward": ((b, o, c), c**-0.5),
     }
-    given = {"skip": case.skip, "image": case.image, "onward": o > 0}
+
+
+def make_chain(case: ChainCase, dtype: torch.dtype, device: str = "cpu", seed: int = 0) -> Inputs:
+    """Fresh random inputs, rounded to `dtype` where the op takes it, biases too."""
+    given = {"skip": case.skip, "image": case.image, "onward": case.onward > 0}
     generator = generator_of(f"chain {case.name} {seed}")
     inputs: Inputs = {}
-    for name, (shape, scale) in shapes.items():
+    for name, (shape, scale) in shapes_of(case).items():
         values = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
         rounded = values.to(dtype if name in NARROW or "bias" in name else torch.float32)
         rounded = rounded.to(device, dtype if name in NARROW else torch.float32)

@@ -12,6 +12,7 @@ from torch import Tensor
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Of the numbers behind an activation: PyTorch's own functions take no larger ones for float32.
 _LARGEST = torch.finfo(torch.float32).max
+_MOST = 1 << 20  # what no layer has, and no product of two of which is beyond 64 bits
 
 
 def described(value: Any) -> str:
@@ -63,6 +64,16 @@ def check_integer(name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {described(value)}") from None
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """An integer from `least` to a million, as sizes are. Raises TypeError, ValueError."""
+    count = check_integer(name, value)
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {described(count)}")
+    if count > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}, got {described(count)}")
+    return count
 
 
 def check_flag(name: str, value: Any) -> None:

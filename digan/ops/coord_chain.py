@@ -135,7 +135,18 @@ def coord_chain_refusal(
     Args:
         device, dtype: of the weights. wide: dtype of the frequencies.
         channels: C. onward: O, 0 without. frequencies: F. layers: L + 1. pictures: layers to RGB.
+
+    Raises:
+        TypeError: arguments of another type.
     """
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device must be a torch.device, got {described(device)}")
+    for name, given in {"dtype": dtype, "wide": wide}.items():
+        if not isinstance(given, torch.dtype):
+            raise TypeError(f"{name} must be a torch.dtype, got {described(given)}")
+    channels, onward = check_integer("channels", channels), check_integer("onward", onward)
+    frequencies = check_integer("frequencies", frequencies)
+    layers, pictures = check_integer("layers", layers), check_integer("pictures", pictures)
     if not _registry.has_kernel("coord_chain", device):
         return f"no kernel of coord_chain is loaded for {device.type} tensors"
     if dtype not in (torch.bfloat16, torch.float16):
@@ -143,17 +154,20 @@ def coord_chain_refusal(
     if wide != torch.float32:
         return f"frequencies of chained layers must be float32, got {wide}"
     for count in (channels, onward or channels):
-        if count > MOST_CHANNELS or count % 8 or count == 0:
-            return f"chained layers have at most {MOST_CHANNELS} channels in eights, got {count}"
-    if 2 * frequencies > MOST_FEATURES or frequencies % 8 or frequencies == 0:
+        if not 0 < count <= MOST_CHANNELS or count % 8:
+            return (
+                f"chained layers have at most {MOST_CHANNELS} channels in eights, "
+                f"got {described(count)}"
+            )
+    if not 0 < 2 * frequencies <= MOST_FEATURES or frequencies % 8:
         return (
             f"chained layers have at most {MOST_FEATURES // 2} frequencies in eights, "
-            f"got {frequencies}"
+            f"got {described(frequencies)}"
         )
-    if layers > MOST_LAYERS or pictures > MOST_PICTURES:
+    if not (0 < layers <= MOST_LAYERS and 0 < pictures <= MOST_PICTURES):
         return (
             f"a chain has at most {MOST_LAYERS} layers and {MOST_PICTURES} to RGB, "
-            f"got {layers} and {pictures}"
+            f"got {described(layers)} and {described(pictures)}"
         )
     if device.type == "cuda":
         most = max(channels, onward)

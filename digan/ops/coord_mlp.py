@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,14 @@ from torch.nn import functional
 
 from digan.ops import _registry
 from digan.ops._activation import ACTIVATIONS, check_activation
-from digan.ops._check import check_floating
+from digan.ops._check import (
+    check_count,
+    check_flag,
+    check_floating,
+    check_integer,
+    check_number,
+    described,
+)
 from digan.ops.coord_networks import CoordNetworks, choose_path, wants_gradient, wide_dtype
 from digan.ops.factorized_modulation import factorized_modulation
 
@@ -104,7 +111,8 @@ class CoordMLP(nn.Module):
         generator: of the initial values; None for PyTorch's global one.
 
     Raises:
-        ValueError: sizes out of range, unknown activation, several signals beside codes.
+        ValueError: sizes out of range, unknown activation, several signals beside codes, a sine
+            of alpha 0. TypeError: arguments of another type.
     """
 
     freq: Tensor | None
@@ -129,15 +137,15 @@ class CoordMLP(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        coordinates = check_integer("coordinates", coordinates)
         if not 1 <= coordinates <= 4:
-            raise ValueError(f"coordinates must be 1 to 4, got {coordinates}")
-        counts = {"out_features": out_features, "width": width, "layers": layers}
-        for name, count in {**counts, "signals": signals, "rank": rank}.items():
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
-        for name, count in {"frequencies": frequencies, "code_features": code_features}.items():
-            if count < 0:
-                raise ValueError(f"{name} must be at least 0, got {count}")
+            raise ValueError(f"coordinates must be 1 to 4, got {described(coordinates)}")
+        out_features = check_count("out_features", out_features, 1)
+        width, layers = check_count("width", width, 1), check_count("layers", layers, 1)
+        signals, rank = check_count("signals", signals, 1), check_count("rank", rank, 1)
+        frequencies = check_count("frequencies", frequencies, 0)
+        code_features = check_count("code_features", code_features, 0)
+        check_flag("learn_frequencies", learn_frequencies)
         if signals > 1 and code_features:
             raise ValueError(f"signals must be 1 for networks that codes write, got {signals}")
         if impl is not None and impl not in _registry.IMPLS:
@@ -146,12 +154,12 @@ class CoordMLP(nn.Module):
         self.signals, self.code_features, self.rank = signals, code_features, rank
         self.activation, self.impl = activation, impl
         self.alpha, *_ = check_activation(activation, alpha)
-        self.first_alpha = self.alpha if first_alpha is None else float(first_alpha)
-        scale = torch.as_tensor(frequency_scale, dtype=torch.get_default_dtype())
-        if tuple(scale.shape) not in ((), (coordinates,)):
-            raise ValueError(
-                f"frequency_scale must be a number or {coordinates} numbers, got {frequency_scale}"
-            )
+        if activation == "sine" and self.alpha == 0:
+            raise ValueError("alpha must not be 0 for sine, got 0")
+        self.first_alpha = (
+            self.alpha if first_alpha is None else check_number("first_alpha", first_alpha)
+        )
+        scale = _scale_of(frequency_scale, coordinates)
         self.register_buffer("freq", None)
         if frequencies:
             freq = torch.randn(signals, frequencies, coordinates, generator=generator) * scale
@@ -341,6 +349,21 @@ class _Affine(nn.Module):
     def forward(self, code: Tensor) -> Tensor:  # [B, D] -> [B, O]
         """Applies the map."""
         return _linear(code, self.weight.to(code.dtype), self.bias.to(code.dtype))
+
+
+def _scale_of(frequency_scale: float | Sequence[float], coordinates: int) -> Tensor:
+    """One number, or one a coordinate, as a tensor. Raises TypeError, ValueError."""
+    one = getattr(frequency_scale, "ndim", 1) == 0  # a tensor or array of one number
+    if one or isinstance(frequency_scale, str) or not isinstance(frequency_scale, Iterable):
+        numbers = [check_number("frequency_scale", frequency_scale)]
+    else:
+        numbers = [check_number("frequency_scale", number) for number in frequency_scale]
+        if len(numbers) != coordinates:
+            raise ValueError(
+                f"frequency_scale must be a number or {coordinates} numbers, "
+                f"got {described(frequency_scale)}"
+            )
+    return torch.tensor(numbers, dtype=torch.get_default_dtype())
 
 
 def _gain(activation: str, alpha: float) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from digan.ops import _registry
 from digan.ops._activation import ACTIVATIONS, activate
-from digan.ops._check import check_floating, check_shape
+from digan.ops._check import check_floating, check_shape, check_tensor
 from digan.ops.bias_act import bias_act
 from digan.ops.coord_linear import coord_linear
 from digan.ops.fourier_features_at import fourier_features_at
@@ -72,6 +72,7 @@ class CoordNetworks:
     def at(self, coords: Tensor) -> Tensor:
         """Values at points; see `CoordMLP.forward`."""
         d, signals = self.coordinates, self.signals
+        check_tensor("coords", coords)
         check_floating(weight=self.weights[0], coords=coords)
         everywhere = coords.dim() == 2  # the same points for all signals
         right = coords.dim() in (2, 3) and coords.shape[-1] == d

@@ -73,7 +73,7 @@ def modulated_linear(
         return modulated_linear_reference(
             x, weight, bias, activation, alpha, gain, clamp, tf32 is True
         )
-    rows = x.reshape(x.shape[0], -1, x.shape[-1]) if x.numel() else x.new_empty(_row_shape(x))
+    rows = x.reshape(_row_shape(x))
     keep = not slope_from_output(activation, alpha, gain) and torch.is_grad_enabled()
     y, _ = torch.ops.digan.modulated_linear(
         rows, weight, bias, activation, alpha, gain, clamp, keep,

@@ -13,11 +13,14 @@ import torch
 
 from digan import ops
 from tests import chain_cases
+from tests.emulation import extra_cases
 from tests.emulation.build import emulated
-from tests.emulation.linear_kinds import BF16, F32, F64, TF32, Kind, Run, run
+from tests.emulation.linear_kinds import BF16, F16, F32, F64, TF32, Kind, Run, run
 from tests.exact_op_cases import ALL_OPS, EXACT_OPS
-from tests.op_cases import make_inputs
+from tests.op_cases import CLAMPED, Case, make_inputs
 from tests.ops import checks
+
+ORDERS = 100  # in a soak
 
 # The cases in which each kernel runs, the smallest of several blocks where there are some.
 CASES = {
@@ -40,6 +43,18 @@ HOPPER = {
     "modulated_linear": (("large_tiles_gelu", BF16),),
 }
 CHAINS = ("above_a_slice", "skip_clamp")
+SIX_SLICES = Case("six_slices", {"B": 1, "I": 328, "O": 136, "rows": (66,)}, CLAMPED)
+# Rings that go round several times, blocks with several tiles, panels of activations: for soaks.
+LONG = (
+    ("coord_chain", "three_panels", BF16, ""),
+    ("coord_chain", "above_a_panel", F16, ""),
+    ("coord_linear", "slices_beyond_the_ring", BF16, "hopper"),
+    ("coord_linear", "out_above", F16, "hopper"),
+    ("coord_linear", "dphase_above", F16, "hopper"),
+    ("modulated_linear", "six_slices", F16, "hopper"),
+    ("modulated_linear", "dweight_in_parts", BF16, "hopper"),
+    ("modulated_linear", "large_gelu", TF32, ""),
+)
 TABLE = [
     *((name, case, kind, "") for name, cases in CASES.items() for case, kind in cases),
     *((name, case, kind, "hopper") for name, cases in HOPPER.items() for case, kind in cases),
@@ -61,7 +76,9 @@ def outcome(name: str, case_name: str, kind: Kind, path: str, seed: int) -> Run:
             found = {f"out {i}": out for i, out in enumerate(results) if out is not None}
             return Run(found, controls.launches())
     op = ALL_OPS[name]
-    case = checks.case_of(op, case_name)
+    case = next(
+        c for c in (*op.cases, *extra_cases.HOPPER.get(name, ()), SIX_SLICES) if c.name == case_name
+    )
     if name not in EXACT_OPS:
         return run(op, case, kind, seed, hopper=path == "hopper")
     inputs = make_inputs(op, case, checks.generator_of(f"seeds {case_name}"), kind.dtype)
@@ -69,15 +86,27 @@ def outcome(name: str, case_name: str, kind: Kind, path: str, seed: int) -> Run:
         return Run({"out": checks.call(op, case, inputs)}, controls.launches())
 
 
+def check_orders(name: str, case: str, kind: Kind, path: str, orders: int) -> None:
+    """The same bits under so many orders."""
+    first = outcome(name, case, kind, path, seed=0)
+    assert all(tensor.numel() for tensor in first.found.values())
+    assert path == "" or any(path in launch["kernel"] for launch in first.launches)
+    for seed in range(1, orders):
+        again = outcome(name, case, kind, path, seed).found
+        assert [n for n in first.found if not torch.equal(again[n], first.found[n])] == [], seed
+
+
 @pytest.mark.soak
 @each_case
 def test_results_do_not_depend_on_the_order_of_threads(name, case, kind, path, soak):
     """Two orders here, a hundred in a soak."""
-    first = outcome(name, case, kind, path, seed=0)
-    assert all(tensor.numel() for tensor in first.found.values())
-    for seed in range(1, 100 if soak else 2):
-        again = outcome(name, case, kind, path, seed).found
-        assert [n for n in first.found if not torch.equal(again[n], first.found[n])] == [], seed
+    check_orders(name, case, kind, path, ORDERS if soak else 2)
+
+
+@pytest.mark.soak
+def test_nor_do_those_of_long_loops(soak):
+    for row in LONG if soak else LONG[:1]:
+        check_orders(*row, ORDERS if soak else 2)
 
 
 def test_every_kernel_has_a_case():

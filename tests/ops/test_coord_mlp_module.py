@@ -281,13 +281,26 @@ def test_printed_form_says_the_sizes():
         ),
         ("activation must be one of linear, relu,", {"activation": "siren"}),
         (
-            "frequency_scale must be a number or 3 numbers, got (1.0, 2.0)",
+            "frequency_scale must be a number or 3 numbers, got [1.0, 2.0]",
             {"frequency_scale": (1.0, 2.0)},
         ),
+        ("alpha must not be 0 for sine, got 0", {"alpha": 0.0}),
+        ("width must be at most 1048576, got 2147483648", {"width": 2**31}),
+        ("layers must be at most 1048576, got an integer beyond 64 bits", {"layers": 10**30}),
+        ("coordinates must be an integer, got '3'", {"coordinates": "3"}),
+        *(
+            (f"{name} must be an integer, got {said}", {name: value})
+            for name in ("out_features", "width", "layers", "frequencies", "signals", "rank")
+            for said, value in (("None", None), ("1.5", 1.5), ("[]", []))
+        ),
+        ("first_alpha must be a number, got a Tensor", {"first_alpha": torch.ones(2)}),
+        ("frequency_scale must be a number, got 'ab'", {"frequency_scale": "ab"}),
+        ("frequency_scale must be a number, got a dict", {"frequency_scale": [{}, 1, 1]}),
+        ("learn_frequencies must be True or False, got 1", {"learn_frequencies": 1}),
     ],
 )
 def test_errors_of_the_constructor(message, arguments):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises((ValueError, TypeError)) as raised:
         CoordMLP(**{"coordinates": 3, "out_features": 2, **arguments})
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
@@ -318,6 +331,8 @@ def test_errors_of_dtype_and_device():
     with pytest.raises(TypeError) as raised:
         mlp(torch.ones(5, 2, dtype=torch.int64))
     assert str(raised.value) == "coords must be a floating-point tensor, got torch.int64"
+    with pytest.raises(TypeError, match="^coords must be a tensor, got None$"):
+        mlp(None)
     with pytest.raises(ValueError) as raised:
         mlp(torch.ones(5, 2, device="meta"))
     assert str(raised.value) == "coords must be on the device of weight (cpu), got meta"

@@ -13,13 +13,19 @@ import torch
 
 from digan import ops
 from tests import chain_cases
+from tests.emulation import extra_cases
 from tests.emulation.build import emulated
 from tests.exact_op_cases import ALL_OPS
 from tests.op_cases import Case, generator_of, make_inputs
-from tests.ops import fuzzing
+from tests.ops import fuzz_calls, fuzzing
+from tests.ops.fuzz_ops import FUZZED
 from tests.ops.test_bad_input import ODD, SIZES
 
+# Of each op in a soak.
+CALLS, KERNEL_CALLS, LARGE_CALLS = 20_000, 3000, 500
+
 each_op = pytest.mark.parametrize("op", ALL_OPS.values(), ids=lambda op: op.name)
+each_fuzzed = pytest.mark.parametrize("op", FUZZED.values(), ids=lambda op: op.name)
 
 
 def start(soak: bool, salt: str) -> int:
@@ -27,22 +33,96 @@ def start(soak: bool, salt: str) -> int:
     return random.SystemRandom().randrange(10**9) if soak else sum(map(ord, salt)) * 1000
 
 
-@each_op
+@each_fuzzed
 @pytest.mark.soak
 def test_random_calls(op, soak):
     first = start(soak, op.name)
-    found = fuzzing.complaints(op, range(first, first + (10_000 if soak else 100)))
+    found = fuzzing.complaints(op, range(first, first + (CALLS if soak else 100)))
     assert found == []
 
 
-@each_op
+@each_fuzzed
 @pytest.mark.soak
 def test_random_calls_of_the_kernels(op, soak):
     """The same of the kernels of csrc/, emulated, in another order of threads each soak."""
     first = start(soak, op.name)
-    with emulated(seed=first):
-        found = fuzzing.complaints(op, range(first, first + (1000 if soak else 25)))
+    with emulated(seed=first) as controls:
+        found = fuzzing.complaints(op, range(first, first + (KERNEL_CALLS if soak else 25)))
+        launched = {launch["kernel"].split("<")[0] for launch in controls.launches()}
     assert found == []
+    assert any(name.startswith(op.name) for name in launched) or op.name.startswith("coord_mlp")
+
+
+@pytest.mark.parametrize("name", ["coord_linear", "modulated_linear"])
+@pytest.mark.soak
+def test_random_calls_of_the_kernels_for_cards_of_9_0(name, soak):
+    """They serve large layers alone."""
+    large = tuple(c for c in extra_cases.LARGE[name] if c.name.startswith(("large", "out", "dx")))
+    op = dataclasses.replace(FUZZED[name], cases=large)
+    first = start(soak, name)
+    with emulated(seed=first, hopper=True) as controls:
+        found = fuzzing.complaints(op, range(first, first + (LARGE_CALLS if soak else 7)))
+        assert any("hopper" in launch["kernel"] for launch in controls.launches())
+    assert found == []
+
+
+@pytest.mark.soak
+def test_random_questions_about_chains(soak):
+    """coord_chain_refusal: an answer of one line, or an argument of another type is named."""
+    numbers = (8, 24, 256, 512, 520, 12, 1, 2, 3, 0, -8, True, np.int64(16), 10**30)
+    given = {
+        "device": (torch.device("cpu"), torch.device("meta"), "cpu", None, 0),
+        "dtype": (torch.bfloat16, torch.float16, *fuzzing.DTYPES, torch.int64, "float16", None),
+        "wide": (torch.float32, torch.float32, torch.float64, float, None),
+        **dict.fromkeys(("channels", "onward", "frequencies"), (*numbers, *fuzz_calls.NO_TENSORS)),
+        **dict.fromkeys(("layers", "pictures"), (1, 2, 3, 4, *numbers, 1.0, "1", None)),
+    }
+    rng = random.Random(start(soak, "questions"))
+    answers = []
+    with emulated():
+        for _ in range(CALLS if soak else 2000):
+            asked = {name: values[0] for name, values in given.items()}
+            for name in rng.sample(sorted(given), rng.randrange(3)):
+                asked[name] = rng.choice(given[name])
+            if not _has_types(asked):
+                with pytest.raises(TypeError) as raised:
+                    ops.coord_chain_refusal(**asked)
+                assert fuzzing.complaint_of(raised.value, ops.coord_chain_refusal) == ""
+                continue
+            answers.append(ops.coord_chain_refusal(**asked))
+            assert "\n" not in answers[-1]
+            assert (answers[-1] == "") == _is_served(asked), asked
+    assert 0.1 < answers.count("") / len(answers) < 0.9
+
+
+def _has_types(asked):
+    counts = ("channels", "onward", "frequencies", "layers", "pictures")
+    return (isinstance(asked["device"], torch.device)
+            and all(isinstance(asked[name], torch.dtype) for name in ("dtype", "wide"))
+            and all(isinstance(asked[name], int | np.integer) for name in counts))  # fmt: skip
+
+
+def _is_served(asked):
+    """As the page of the op has it."""
+    eights = range(8, 513, 8)
+    return (asked["device"].type == "cpu"
+            and asked["dtype"] in (torch.bfloat16, torch.float16)
+            and asked["wide"] == torch.float32
+            and asked["channels"] in eights and (asked["onward"] in eights or asked["onward"] == 0)
+            and asked["frequencies"] in range(8, 129, 8)
+            and asked["layers"] in range(1, 9) and asked["pictures"] in range(1, 5))  # fmt: skip
+
+
+def test_everything_public_is_called():
+    """A new op belongs into fuzz_ops.py."""
+    called = {op.name for op in FUZZED.values()}
+    called |= {f"{name}_reference" for name in called}  # by impl="reference", and as the truth
+    called |= {"CoordMLP", "CoordNetworks", "coord_chain_refusal"}  # the networks, and above
+    about_the_process = {"Impl", "OpUnavailableError", "default_impl", "status", "unavailable"}
+    assert set(ops.__all__) <= called | about_the_process
+
+
+# ---------------------------------------------------------------- what the calls would find
 
 
 def broken(op, change):
@@ -58,7 +138,7 @@ def broken(op, change):
 
 
 def _wrong_numbers(function, **kwargs):
-    return function(**kwargs) * (1 + 1e-3)
+    return function(**kwargs) * (1 + 1e-4)
 
 
 def _wrong_shape(function, **kwargs):
@@ -83,10 +163,64 @@ def _writes(function, **kwargs):
     return out
 
 
-@pytest.mark.parametrize("change", [_wrong_numbers, _wrong_shape, _assertion, _many_lines, _writes])
-def test_faults_are_found(change):
-    op = broken(ALL_OPS["bias_act"], change)
-    assert fuzzing.complaints(op, range(150)) != []
+def _refuses_strides(function, **kwargs):
+    out = function(**kwargs)
+    if not kwargs["x"].is_contiguous():
+        raise ValueError("x must be contiguous, got strides")
+    return out
+
+
+def _loses_what_is_no_number(function, **kwargs):
+    return function(**kwargs).nan_to_num()
+
+
+def _shares(function, **kwargs):
+    out = function(**kwargs)
+    return kwargs["x"] if torch.equal(out, kwargs["x"]) else out
+
+
+def _wrong_slope_in_16_bits(function, **kwargs):
+    out = function(**kwargs)
+    return out + 0.1 * (out - out.detach()) if out.dtype == torch.bfloat16 else out
+
+
+def _wrong_beside_large_numbers(function, **kwargs):
+    out = function(**kwargs)
+    large = (kwargs["x"].abs() > 1e20).any()
+    return torch.where((out.abs() < 10) & large, 1.1 * out, out)
+
+
+def _wrong_gains(function, **kwargs):
+    out = function(**kwargs)
+    return 1.1 * out if kwargs.get("gain") in (-1.5, 0.3, 2.5) else out
+
+
+def _wrong_picture(function, **kwargs):
+    picture, following = function(**kwargs)
+    return 1.1 * picture, following
+
+
+def _nothing_onward(function, **kwargs):
+    picture, following = function(**kwargs)
+    return picture, None if following is None else following * (following.abs() < 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(("bias_act", change) for change in (
+            _wrong_numbers, _wrong_shape, _assertion, _many_lines, _writes, _refuses_strides,
+            _loses_what_is_no_number, _wrong_beside_large_numbers)),
+        *(("modulated_linear", change) for change in (
+            _wrong_numbers, _wrong_slope_in_16_bits, _wrong_beside_large_numbers, _wrong_gains)),
+        ("fir_resample", _shares),
+        ("coord_chain", _wrong_picture),
+        ("coord_chain", _nothing_onward),
+    ],
+)  # fmt: skip
+def test_faults_are_found(name, change):
+    op = broken(FUZZED[name], change)
+    assert any(fuzzing.check(fuzz_calls.draw(op, seed)) for seed in range(400))
 
 
 # ---------------------------------------------------------------- what was found
@@ -255,6 +389,21 @@ def test_a_grid_without_frames_has_gradients(name, impl):
     inputs[name].requires_grad_()
     (found,) = torch.autograd.grad(op.function(**inputs, impl=impl).sum(), inputs[name])
     assert torch.equal(found, torch.zeros_like(inputs[name]))
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_layers_without_rows_have_gradients(impl):
+    """Of x alone, which no product touches, and of a chain's first inputs."""
+    x = torch.randn(2, 0, 3, 4, requires_grad=True)
+    out = ops.modulated_linear(x, torch.randn(2, 5, 4), impl=impl)
+    (found,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(found, torch.zeros_like(x))
+    case = next(c for c in chain_cases.CASES if c.name == "no_rows")
+    inputs = chain_cases.make_chain(case, torch.bfloat16)
+    inputs["phase"].requires_grad_()
+    picture, _ = ops.coord_chain(**inputs, **case.options, impl=impl)
+    (found,) = torch.autograd.grad(picture.sum(), inputs["phase"])
+    assert torch.equal(found, torch.zeros_like(found))
 
 
 @pytest.mark.parametrize("impl", ["auto", "reference"])
