@@ -190,7 +190,7 @@ def format_scaling(found: list[dict[str, Any]]) -> str:
         f"several processes against one, seconds of an iteration with R1's part ({ALONE}: one "
         f"process of B samples; {APART}: N of these at once, no messages; {WEAK}: N, B samples "
         f"each; {STRONG}: N, B samples in all):",
-        f"  {'N':>3}  {'precision':<9}{'clock':<9}{'B':>4}{ALONE:>12}{APART:>9}{WEAK:>9}"
+        f"  {'N':>3}  {'precision':<11}{'clock':<11}{'B':>4}{ALONE:>12}{APART:>9}{WEAK:>9}"
         f"{STRONG:>9}   efficiency: machine, messages and waiting, weak (rounds), strong (rounds)",
     ]
     for s in found:
@@ -200,7 +200,7 @@ def format_scaling(found: list[dict[str, Any]]) -> str:
             for name in (WEAK, STRONG)
         )
         lines.append(
-            f"  {s['processes']:>3}  {s['precision']:<9}{s['clock']:<9}{s['batch']:>4}"
+            f"  {s['processes']:>3}  {s['precision']:<11}{s['clock']:<11}{s['batch']:>4}"
             f"{s['alone']:>12.3f}{s['apart']:>9.3f}{s['weak']:>9.3f}{s['strong']:>9.3f}   "
             f"{s['machine']:.3f}, {s['coupled']:.3f}, {weak}, {strong}"
         )
