@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -30,9 +31,11 @@ from digan.bench.scaling import (
     AS_TRAINED,
     DISCRIMINATOR,
     GENERATOR,
+    PROCESSOR,
     REDUCED,
     SECTION,
     STRONG,
+    WALL,
     WEAK,
     iteration_case,
     message_case,
@@ -46,6 +49,7 @@ from digan.training.step import Trainer
 MESSAGES = tuple(4**n << 12 for n in range(9))  # bytes, beside the gradients' and not above
 MESSAGE_ROUNDS = 5
 SHORT, CALLS = 1 << 20, 10  # so many calls a sample of a message of at most so many bytes
+CLOCKS = {WALL: time.perf_counter, PROCESSOR: time.process_time}
 ON_GPU = 8  # iterations a sample: the host runs ahead of a GPU
 
 
@@ -56,13 +60,14 @@ class Part:
     Attributes:
         name: ALONE, APART, WEAK or STRONG. run: the trainer. everyone: not the first alone.
         items: samples of all processes together.
+        samples: seconds of an iteration, by whether it has R1 and by clock.
     """
 
     name: str
     run: Trainer
     everyone: bool
     items: int
-    samples: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    samples: dict[tuple[bool, str], list[float]] = field(default_factory=dict)
 
 
 def parts_of(run: Trainer, world: World) -> list[Part]:
@@ -99,35 +104,42 @@ class Rounds:
         if self.on_gpu:
             torch.cuda.synchronize(self.context.device)
 
-    def together(self, work: Callable[[], Any], calls: int = 1, here: bool = True) -> list[float]:
-        """Seconds of a call by process; all begin at once. Where not `here`, 0."""
+    def together(
+        self, work: Callable[[], Any], calls: int = 1, here: bool = True
+    ) -> dict[str, list[float]]:
+        """Seconds of a call by clock and process; all begin at once. Only of those `here`."""
         self.wait()
         self.world.gather(0)
-        seconds = 0.0
+        seconds: dict[str, float] = {}
         if here:
-            start = time.perf_counter()
+            start = {clock: now() for clock, now in CLOCKS.items()}
             for _ in range(calls):
                 work()
             self.wait()
-            seconds = (time.perf_counter() - start) / calls
-        return [float(value) for value in self.world.gather(seconds)]
+            seconds = {clock: (now() - start[clock]) / calls for clock, now in CLOCKS.items()}
+        everywhere = [found for found in self.world.gather(seconds) if found]
+        return {clock: [found[clock] for found in everywhere] for clock in CLOCKS}
 
-    def iteration(self, part: Part, penalty: bool, calls: int) -> float:
-        """Seconds of an iteration: of the slowest, or the mean of those that wait for nobody."""
+    def iteration(self, part: Part, penalty: bool, calls: int) -> dict[str, float]:
+        """Seconds of an iteration by clock.
+
+        Of the wall that of the slowest, where all end together; else the mean of the processes.
+        """
         run, vote = part.run, Vote(part.run.world)
-        own = len(run.own)
+        share = len(run.own)
         interval = run.config.d_reg_interval
 
         def work() -> None:
             # R1 comes in iterations whose number its interval divides.
             run.seen = run.config.batch * (interval if penalty else interval + 1)
             with run_settings():
-                run.iteration(self.frames[:own], self.dt[:own], None)
+                run.iteration(self.frames[:share], self.dt[:share], None)
             vote(False)
 
         seconds = self.together(work, calls, part.everyone or self.world.is_first)
         vote.close()
-        return sum(seconds) / len(seconds) if part.name == APART else max(seconds)
+        found = {clock: sum(own) / len(own) for clock, own in seconds.items()}
+        return {**found, WALL: max(seconds[WALL])} if part.name in (WEAK, STRONG) else found
 
     def measure(self, parts: list[Part]) -> None:
         """Fills the parts' samples: as many rounds as asked for, at least two, within the budget.
@@ -145,7 +157,8 @@ class Rounds:
             turn = number % len(parts)
             for penalty in (False, True) if number < LEAST_ROUNDS else (False,):
                 for part in parts[turn:] + parts[:turn]:
-                    part.samples[penalty].append(self.iteration(part, penalty, calls))
+                    for clock, seconds in self.iteration(part, penalty, calls).items():
+                        part.samples.setdefault((penalty, clock), []).append(seconds)
 
     def messages(self, sums: dict[str, RepeatedSum]) -> dict[str, dict[str, list[float]]]:
         """Seconds of sums, by message and way, in turns.
@@ -165,7 +178,7 @@ class Rounds:
             found[name] = {way: [] for way in ways}
             for number in range(1 + MESSAGE_ROUNDS):  # the first warms up
                 for way, work in ways.items():
-                    seconds = max(self.together(work, calls))
+                    seconds = max(self.together(work, calls)[WALL])
                     if number:
                         found[name][way].append(seconds)
         return found
@@ -183,11 +196,13 @@ def measured(context: Context, world: World) -> list[Row]:
             if part.name != APART:  # which is ALONE's trainer
                 captured(part.run)
         rounds.measure(parts)
-        for penalty in (False, True):
-            case = iteration_case(world.size, options.batch, size, penalty)
+        # A GPU computes while its process waits, so the processor's time is not its own.
+        clocks = (WALL,) if context.device.type == "cuda" else tuple(CLOCKS)
+        for penalty, clock in itertools.product((False, True), clocks):
+            case = iteration_case(world.size, options.batch, size, penalty, clock)
             found += [
                 Row(SECTION, case, part.name, precision, unit="samples", items=part.items,
-                    samples=[part.samples[penalty]])
+                    samples=[part.samples[penalty, clock]])
                 for part in parts
             ]  # fmt: skip
     sums = {GENERATOR: parts[2].run.g_sum, DISCRIMINATOR: parts[2].run.d_sum}
@@ -202,9 +217,9 @@ def measured(context: Context, world: World) -> list[Row]:
             for way, seconds in ways.items()
         ]
     vote = Vote(world)
-    asked = [max(rounds.together(lambda: vote(False), CALLS)) for _ in range(MESSAGE_ROUNDS)]
+    asked = [max(rounds.together(lambda: vote(False), CALLS)[WALL]) for _ in range(MESSAGE_ROUNDS)]
     vote.close()
-    told = [max(rounds.together(lambda: world.gather([0.5, 2.0]), CALLS))
+    told = [max(rounds.together(lambda: world.gather([0.5, 2.0]), CALLS)[WALL])
             for _ in range(MESSAGE_ROUNDS)]  # fmt: skip
     for what, seconds in (("vote", asked), ("gather of a tick", told)):
         found.append(Row(SECTION, message_case(world.size, what), AS_TRAINED, "-",

@@ -8,6 +8,9 @@ which is t(1, B) / t(N, N B) where every process has B samples (weak scaling), a
 t(1, B) / (N t(N, B)) where all share B (strong). N processes that do t(1, B) at the same time
 without a message take t'(1, B): t(1, B) / t' is what the machine leaves of them (caches, memory,
 clocks, neighbours), t' / t(N, N B) what messages and waiting for one another leave of that.
+
+On a CPU the same is made of the processor's own time: what others on the machine take is not in it,
+nor is waiting, so that of two processes on a busy machine it still tells the work that was added.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ ALONE, APART, WEAK, STRONG = "one alone", "apart", "weak", "strong"
 ITERATION, PENALTY = "iteration", "iteration with R1"
 GENERATOR, DISCRIMINATOR = "generator's gradients", "discriminators' gradients"
 AS_TRAINED, ANEW, REDUCED = "as trained", "in new memory", "all-reduce alone"
+WALL, PROCESSOR = "wall", "processor"
 R1_INTERVAL = 16  # iterations; the default of d_reg_interval
 
 
@@ -33,6 +37,7 @@ class Scaling:
 
     Attributes:
         processes: N. precision: of the arithmetic. batch: B.
+        clock: WALL, or PROCESSOR: its seconds in a process, which others do not lengthen.
         alone, apart, weak, strong: seconds of an iteration with its part of R1, medians; strong
             is NaN where N does not divide B.
         machine, coupled: what the machine, and what messages and waiting leave; of `weak`.
@@ -44,6 +49,7 @@ class Scaling:
     processes: int
     precision: str
     batch: int
+    clock: str
     alone: float
     apart: float
     weak: float
@@ -89,10 +95,11 @@ def expected_efficiency(compute: float, messages: float) -> float:
     return compute / (compute + messages)
 
 
-def iteration_case(processes: int, batch: int, size: int, penalty: bool) -> str:
+def iteration_case(processes: int, batch: int, size: int, penalty: bool, clock: str = WALL) -> str:
     """The case of an iteration's rows."""
     what = PENALTY if penalty else ITERATION
-    return f"{what}, {processes} processes, B={batch} {size}x{size}"
+    time = "" if clock == WALL else f", {clock} time"
+    return f"{what}, {processes} processes, B={batch} {size}x{size}{time}"
 
 
 def message_case(processes: int, what: str) -> str:
@@ -125,6 +132,7 @@ def _scaling(rows: dict[tuple[str, str, str], Row], case: str, precision: str) -
     if not {ALONE, APART, WEAK} <= whole.keys():
         return None
     seconds = {name: row.median + part for name, (row, part) in whole.items()}
+    clock = PROCESSOR if case.endswith(f"{PROCESSOR} time") else WALL
     alone, nan = seconds[ALONE], float("nan")
     strong = STRONG in whole
     sizes, times = _messages(rows, processes)
@@ -132,6 +140,7 @@ def _scaling(rows: dict[tuple[str, str, str], Row], case: str, precision: str) -
         processes,
         precision,
         batch,
+        clock,
         alone,
         seconds[APART],
         seconds[WEAK],
@@ -181,8 +190,8 @@ def format_scaling(found: list[dict[str, Any]]) -> str:
         f"several processes against one, seconds of an iteration with R1's part ({ALONE}: one "
         f"process of B samples; {APART}: N of these at once, no messages; {WEAK}: N, B samples "
         f"each; {STRONG}: N, B samples in all):",
-        f"  {'N':>3}  {'precision':<9}{'B':>4}{ALONE:>12}{APART:>9}{WEAK:>9}{STRONG:>9}"
-        "   efficiency: machine, messages and waiting, weak (rounds), strong (rounds)",
+        f"  {'N':>3}  {'precision':<11}{'clock':<11}{'B':>4}{ALONE:>12}{APART:>9}{WEAK:>9}"
+        f"{STRONG:>9}   efficiency: machine, messages and waiting, weak (rounds), strong (rounds)",
     ]
     for s in found:
         weak, strong = (
@@ -190,11 +199,14 @@ def format_scaling(found: list[dict[str, Any]]) -> str:
             f"{s[f'{name}_range'][1]:.3f})"
             for name in (WEAK, STRONG)
         )
-        lines += [
-            f"  {s['processes']:>3}  {s['precision']:<9}{s['batch']:>4}{s['alone']:>12.3f}"
-            f"{s['apart']:>9.3f}{s['weak']:>9.3f}{s['strong']:>9.3f}   "
-            f"{s['machine']:.3f}, {s['coupled']:.3f}, {weak}, {strong}",
-            f"       sums of an iteration: {s['bytes'] / 1e6:,.1f} MB in {s['messages']:.4f} s, "
-            f"{100 * s['messages'] / s['weak']:.1f} % of it ({WEAK})",
-        ]
+        lines.append(
+            f"  {s['processes']:>3}  {s['precision']:<11}{s['clock']:<11}{s['batch']:>4}"
+            f"{s['alone']:>12.3f}{s['apart']:>9.3f}{s['weak']:>9.3f}{s['strong']:>9.3f}   "
+            f"{s['machine']:.3f}, {s['coupled']:.3f}, {weak}, {strong}"
+        )
+        if s["clock"] == WALL:
+            lines.append(
+                f"       sums of an iteration: {s['bytes'] / 1e6:,.1f} MB in "
+                f"{s['messages']:.4f} s, {100 * s['messages'] / s['weak']:.1f} % of it ({WEAK})"
+            )
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from digan.bench import processes_job, processes_section, scaling
 from digan.bench.cases import DEFAULT, Context, Options
 from digan.bench.report import format_results
 from digan.bench.rows import Row
-from digan.bench.scaling import ALONE, APART, STRONG, WEAK, efficiency, scaling_of
+from digan.bench.scaling import ALONE, APART, PROCESSOR, STRONG, WALL, WEAK, efficiency, scaling_of
 from digan.errors import DiganError
 from digan.training.networks import make_networks
 from tests.bench.test_measuring import results
@@ -37,7 +38,7 @@ def test_a_sum_by_hand():
     assert scaling.expected_efficiency(3.0, 1.0) == 0.75
 
 
-def rows(strong: bool = True) -> list[Row]:
+def rows(strong: bool = True, clock: str = WALL) -> list[Row]:
     """Three rounds; R1 adds 1.6 s, of which an iteration has a sixteenth, 0.1 s."""
     samples = {
         ALONE: ([9.9, 10.9, 8.9], 2),
@@ -48,7 +49,7 @@ def rows(strong: bool = True) -> list[Row]:
     if not strong:
         del samples[STRONG]
     found = [
-        Row(scaling.SECTION, scaling.iteration_case(2, 2, 64, penalty), name, "fp32",
+        Row(scaling.SECTION, scaling.iteration_case(2, 2, 64, penalty, clock), name, "fp32",
             unit="samples", items=items, samples=[[s + 1.6 * penalty for s in seconds]])
         for penalty in (False, True)
         for name, (seconds, items) in samples.items()
@@ -81,6 +82,18 @@ def test_figures_by_hand():
     assert "against one alone" in text
 
 
+def test_both_clocks_have_figures_of_their_own():
+    both = rows() + rows(clock=PROCESSOR)
+    for row in both[len(rows()) :]:
+        row.samples = [[s / 2 for s in row.samples[0]]]
+    wall, processor = scaling_of(results(*both))
+    assert (wall["clock"], processor["clock"]) == (WALL, PROCESSOR)
+    assert [f["weak"] for f in (wall, processor)] == pytest.approx([12.5, 6.25])
+    assert wall["weak_efficiency"] == processor["weak_efficiency"] == pytest.approx(0.8)
+    text = scaling.format_scaling([wall, processor])
+    assert text.count("sums of an iteration") == 1
+
+
 def test_what_is_not_there():
     (found,) = scaling_of(results(*rows(strong=False)))
     assert found["weak_efficiency"] == pytest.approx(0.8)
@@ -102,8 +115,8 @@ def test_two_processes_in_small(tmp_path):
         for network in make_networks(config, torch.device("meta"), "auto")
     ]
     by_key = {(row.case, row.provider): row for row in found}
-    for penalty in (False, True):
-        case = scaling.iteration_case(2, 4, 32, penalty)
+    for penalty, clock in itertools.product((False, True), (WALL, PROCESSOR)):
+        case = scaling.iteration_case(2, 4, 32, penalty, clock)
         items = {name: by_key[case, name].items for name in (ALONE, APART, WEAK, STRONG)}
         assert items == {ALONE: 4, APART: 8, WEAK: 8, STRONG: 4}
         assert all(by_key[case, name].median > 0 for name in items)
@@ -116,7 +129,8 @@ def test_two_processes_in_small(tmp_path):
     assert sizes == sorted(sizes)
     assert sizes[0] == 4096
     assert sizes[-1] <= 4 * max(parameters)
-    (figures,) = scaling_of(results(*found))
+    figures, processor = scaling_of(results(*found))
+    assert (figures["clock"], processor["clock"]) == (WALL, PROCESSOR)
     alone, weak = (figures[name] for name in ("alone", "weak"))
     assert figures["weak_efficiency"] == pytest.approx(alone / weak)
     assert figures["strong_efficiency"] == pytest.approx(alone / figures["strong"] / 2)

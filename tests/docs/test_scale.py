@@ -7,7 +7,15 @@ import re
 import pytest
 import torch
 
-from digan.bench.scaling import expected_efficiency, sum_seconds
+from digan.bench.rows import Results, Row, read_results
+from digan.bench.scaling import (
+    ANEW,
+    AS_TRAINED,
+    REDUCED,
+    expected_efficiency,
+    scaling_of,
+    sum_seconds,
+)
 from digan.config import PRESETS, resolve
 from digan.training.networks import make_networks
 from tests.conftest import ROOT
@@ -64,6 +72,40 @@ def test_expected_efficiency(row):
     assert messages == f"{1e3 * seconds:.1f} ms"
     expected = [expected_efficiency(samples / 200, seconds) for samples in (8, 16, 32)]
     assert shares == [f"{share:.0%}".replace("%", " %") for share in expected]
+
+
+def measured_tables(results: Results) -> tuple[list[list[str]], list[list[str]]]:
+    """What the page's two tables must say of a run: iterations by clock, and messages by size."""
+    clocks = {"wall": "on the wall", "processor": "of the processor"}
+    iterations = [
+        [
+            clocks[s["clock"]],
+            *(f"{s[name]:.1f}" for name in ("alone", "apart", "weak", "strong")),
+            *(f"{s[name]:.0%}".replace("%", " %")
+              for name in ("machine", "coupled", "weak_efficiency", "strong_efficiency")),
+        ]
+        for s in scaling_of(results)
+    ]  # fmt: skip
+    times: dict[str, dict[str, Row]] = {}
+    for row in results.rows:
+        if row.bytes:
+            times.setdefault(row.case.rpartition(", ")[0], {})[row.provider] = row
+    messages = []
+    for name, ways in times.items():
+        size = next(iter(ways.values())).bytes
+        assert size is not None
+        if size >= 2**20:
+            label = f"{size / 1e6:.0f} MB" + (f", {name}" if "gradients" in name else "")
+            seconds = [ways[way].median for way in (AS_TRAINED, ANEW, REDUCED)]
+            messages.append([label, *(f"{1e3 * s:.0f} ms" for s in seconds)])
+    return iterations, messages
+
+
+def test_what_was_measured():
+    found = read_results(ROOT / "benchmarks" / "results" / "cpu-xeon2-processes.json")
+    iterations, messages = measured_tables(found)
+    assert rows("iteration, seconds |") == iterations
+    assert sorted(rows("sum of |")) == sorted(messages)
 
 
 def test_there_are_one_machine_and_many():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from digan.processes import RepeatedSum
 from digan.training.statistics import GradientGuard
 from digan.training.step import Trainer, ema_decay
 
@@ -23,8 +24,10 @@ class PlainTrainer(Trainer):
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         guard: GradientGuard,
+        summed: RepeatedSum,
         losses: list[Callable[[Tensor], Tensor]],
     ) -> Tensor:
+        del summed  # its memory is kept from one use to the next
         network.zero_grad(set_to_none=True)
         network.requires_grad_(True)
         for loss in losses:
