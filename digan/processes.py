@@ -61,10 +61,16 @@ class World:
         return [shares[i % self.size][i // self.size] for i in range(count)]
 
     def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Sums tensors of one dtype over all processes in place, as one flat message."""
+        """Sums tensors of one dtype over all processes in place, as one flat message.
+
+        A single tensor that lies in one piece is its own message.
+        """
         if self.size == 1:
             return
         tensors = list(tensors)
+        if len(tensors) == 1 and tensors[0].is_contiguous():
+            self.message(distributed.all_reduce, tensors[0])
+            return
         flat = torch.cat([t.reshape(-1) for t in tensors])
         self.message(distributed.all_reduce, flat)
         for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
@@ -195,7 +201,7 @@ class RepeatedSum:
 
     def reduce(self) -> None:
         """The message alone: what the memory holds becomes its sum over all processes."""
-        self.world.message(distributed.all_reduce, self._flat)
+        self.world.sum_([self._flat])
 
 
 def _to_bytes(value: Any) -> Tensor:

@@ -208,8 +208,8 @@ def measured(context: Context, world: World) -> list[Row]:
     sums = {GENERATOR: parts[2].run.g_sum, DISCRIMINATOR: parts[2].run.d_sum}
     most = max(summed.bytes for summed in sums.values())
     for length in (length for length in MESSAGES if length <= most):
-        tensor = torch.zeros(length // 4, device=context.device)
-        sums[f"message of {length / 1024:,.0f} KiB"] = RepeatedSum(world, [tensor])
+        halves = torch.zeros(length // 4, device=context.device).chunk(2)
+        sums[f"message of {length / 1024:,.0f} KiB"] = RepeatedSum(world, halves)
     for name, ways in rounds.messages(sums).items():
         case = message_case(world.size, name)
         found += [

@@ -37,12 +37,16 @@ _ENTRIES: dict[str, type] = {
     "generator": dict, "discriminator": dict, "average": dict, "g_optimizer": dict,
     "d_optimizer": dict,
 }  # fmt: skip
-# What a bit-identical continuation needs beside the settings.
 _MOST_DIFFERENCES = 8  # named in an error
 _DEEPEST = 2  # settings within settings
+# What a bit-identical continuation needs beside the settings.
 _SURROUNDINGS = (
     "torch", "threads", "device", "digan", "kernels", "recompute", "batch_gpu", "processes",
 )  # fmt: skip
+
+
+class DamagedStateError(DiganError):
+    """No state of a run can be read."""
 
 
 def surroundings(trainer: Trainer) -> dict[str, Any]:
@@ -114,7 +118,8 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
     """The run's newest readable state, and a sentence if a newer one was damaged.
 
     Raises:
-        DiganError: no state, or none that can be read.
+        DamagedStateError: there are states, and none can be read.
+        DiganError: no state, or one of a newer program.
     """
     complaint = ""
     for name in (LATEST, PREVIOUS):
@@ -141,7 +146,9 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
                 f"this program reads up to {FORMAT_VERSION}"
             )
         return state, f"{complaint}; continuing from {name}" if complaint else ""
-    raise DiganError(complaint or f"the run {run} has no training state to resume from")
+    if complaint:
+        raise DamagedStateError(complaint)
+    raise DiganError(f"the run {run} has no training state to resume from")
 
 
 def _check_sums(path: Path) -> None:

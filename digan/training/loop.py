@@ -114,12 +114,14 @@ def train(
         config, store, pairs = open_data(config, store_path)
         same_everywhere(world, store)
         measures = SnapshotMetrics(config, pairs, chosen, world)
-        run, state = find_run(config, store, outdir, resume) if world.is_first else (None, None)
+        run, state, found = (
+            find_run(config, store, outdir, resume) if world.is_first else (None, None, [])
+        )
         with Environment(config):
             config, settled = settle(config, pairs, world, chosen, state)
             labels = pairs.labels if config.cond else None
             trainer = Trainer(config, labels=labels, world=world, device=chosen)
-            notes = describe(config, store, pairs, world) + ([settled] if settled else [])
+            notes = found + describe(config, store, pairs, world) + ([settled] if settled else [])
             if world.is_first:
                 notes += begin_from(trainer, outdir, state, init, init_discriminators)
                 run = run or runs.new_run(outdir, runs.run_suffix(config, store.path.name))

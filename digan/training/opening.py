@@ -125,30 +125,37 @@ def begin_from(
 
 def find_run(
     config: TrainConfig, store: Store, outdir: Path, resume: str
-) -> tuple[Path | None, State | None]:
-    """The folder to continue and its state, or nothing for a new run.
+) -> tuple[Path | None, State | None, list[str]]:
+    """The folder to continue and its state, or nothing for a new run; what is to be said of that.
 
     Raises:
         DiganError: a folder that cannot be written, no such run, no readable state, other settings.
     """
     writable_folder(outdir)
     if resume == "none":
-        return None, None
+        return None, None, []
     if resume == "auto":
         run = runs.unfinished_run(outdir, runs.run_suffix(config, store.path.name))
         if run is None:
-            return None, None
+            return None, None, []
         if not (run / checkpoint.LATEST).exists() and not (run / checkpoint.PREVIOUS).exists():
-            return None, None  # stopped before its first state: there is nothing to continue
+            return None, None, []  # stopped before its first state: there is nothing to continue
     else:
         run = Path(resume)
         if not run.is_dir():
             raise DiganError(f"the run to resume, {run}, is no folder")
     writable_folder(run)
     remove_unfinished(run)
-    values, said = checkpoint.read_state(run)
+    try:
+        values, said = checkpoint.read_state(run)
+    except checkpoint.DamagedStateError as error:
+        if resume != "auto" or (run / checkpoint.PREVIOUS).exists():
+            raise
+        # Little is lost with a run's first state, and a job that begins again by itself would
+        # end here each time. Where there were two, somebody should know.
+        return None, None, [f"WARNING: {error}; it was the run's first state: a new run starts"]
     checkpoint.check_same_settings(values, config, store.fingerprint, run)
-    return run, (said, values)
+    return run, (said, values), []
 
 
 def _start_from(trainer: Trainer, init: str) -> str:

@@ -55,6 +55,22 @@ def test_two_truncated_states_are_an_error(store, stopped, capsys):
     assert err.count("\n") == 1
     assert f"{PREVIOUS} is damaged" in err
     assert sorted(path.name for path in stopped.iterdir()) == before  # nothing is lost
+    assert main(command(store, stopped.parent, CONFIG, "--resume", "auto")) == 1
+    assert [path for path in stopped.parent.iterdir() if path.is_dir()] == [stopped]
+
+
+def test_where_the_first_state_is_truncated_auto_starts_anew(store, stopped, unbroken, capsys):
+    """A job that begins again by itself would otherwise end there each time."""
+    truncate(stopped / LATEST)
+    (stopped / PREVIOUS).unlink()
+    assert main(command(store, stopped.parent, CONFIG, "--resume", str(stopped))) == 1
+    assert "is damaged" in capsys.readouterr().err
+    assert main(command(store, stopped.parent, CONFIG, "--resume", "auto")) == 0
+    err = capsys.readouterr().err
+    assert re.search(rf"WARNING: .*{LATEST} is damaged .*first state: a new run starts", err)
+    _, new = sorted(path for path in stopped.parent.iterdir() if path.is_dir())
+    assert new.name.startswith("00001-")
+    assert state_differences(new, unbroken) == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +88,7 @@ def test_states_of_others_are_named(tmp_path):
         checkpoint.read_state(tmp_path)
     for content, message in (
         ({"generator": {}}, "is no training state of digan"),
-        ({"format": "digan-training-state", "format_version": 1}, "it has no average"),
+        ({"format": "digan-training-state", "format_version": 1}, "it has no config"),
     ):
         torch.save(content, tmp_path / LATEST)
         with pytest.raises(DiganError, match=message):
