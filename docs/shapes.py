@@ -143,8 +143,9 @@ class _FullNames(ast.NodeTransformer):
 def _written(name: str, kind: ast.expr | None, default: ast.expr | None) -> str:
     text = name if kind is None else f"{name}: {ast.unparse(kind)}"
     if isinstance(default, ast.Call) and ast.unparse(default.func) == "field":
-        made = [k.value for k in default.keywords if k.arg == "default_factory"]
-        return f"{text} = {ast.unparse(made[0])}()"
+        given = {k.arg: ast.unparse(k.value) for k in default.keywords}
+        made = f"{given['default_factory']}()" if "default_factory" in given else given["default"]
+        return f"{text} = {made}"
     if default is None:
         return text
     return f"{text} = {ast.unparse(default)}" if kind else f"{text}={ast.unparse(default)}"

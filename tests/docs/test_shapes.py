@@ -29,7 +29,7 @@ class Pair:
     frames: Tensor  # [2, 3, H, W] uint8
     label: int = -1  # class, -1 without
     names: list[str] = field(default_factory=list)
-    plain: int = 0
+    plain: int = field(default=0, repr=False)
 
     def take(self, index: Tensor) -> Pair:  # [n]
         return self
