@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -232,6 +235,27 @@ def test_full_disk(clips: Path, tmp_path: Path, monkeypatch: Any) -> None:
         with pytest.raises(DiganError, match=r"the disk of .* is full; what is finished is kept"):
             quick(clips, tmp_path / "s")
     assert quick(clips, tmp_path / "s").finished
+
+
+def test_a_disk_that_is_full_when_a_file_is_closed(clips: Path, tmp_path: Path) -> None:
+    """What was buffered is written then, and fails a second time."""
+    code = (
+        "import resource, sys\nfrom digan.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["prepare", str(clips), str(tmp_path / "s"), "--resolution", "32", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"digan: error: .* cannot be written: File too large", last(done.stderr))
+    assert quick(clips, tmp_path / "s").finished
+
+
+def last(text: str) -> str:
+    return text.splitlines()[-1]
 
 
 def test_two_runs_at_once(clips: Path, tmp_path: Path) -> None:
