@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -280,7 +281,7 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
         if pulse.words:
             # A message to a silent process is still under way. Python would wait for it when it
             # ends, so it is not asked to.
-            atexit.register(os._exit, 1)
+            atexit.register(_leave)
         raise
     except Exception as error:
         pulse.notice()
@@ -291,6 +292,14 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     pulse.end()
     # A group is only left in peace: closing it in a failing job would wait for the dead.
     distributed.destroy_process_group()
+
+
+def _leave() -> None:
+    """Ends the process with what it has printed, and without what Python does when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)
 
 
 def _variable(name: str, default: int | None = None) -> int:
