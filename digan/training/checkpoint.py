@@ -131,7 +131,7 @@ def read_state(run: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(state, dict) or state.get("format") != "digan-training-state":
             complaint = f"{path} is no training state of digan"
             continue
-        wrong = [name for name, kind in _ENTRIES.items() if not isinstance(state.get(name), kind)]
+        wrong = [n for n, kind in sorted(_ENTRIES.items()) if not isinstance(state.get(n), kind)]
         if wrong:
             complaint = f"{path} is damaged (it has no {wrong[0]})"
             continue
