@@ -116,6 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a path that cannot even be looked at, whatever it was given for
+        if error.filename is None:
+            raise
+        return _fail(DiganError(_about_path(error)), 1, debug)
+
+
+def _about_path(error: OSError) -> str:
+    name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else "a file"
+    return f"{name[:200]} cannot be used: {error.strerror or error}"
 
 
 def _fail(error: Exception, status: int, debug: bool) -> int:

@@ -99,6 +99,23 @@ def test_numbers_of_thousands_of_digits(tmp_path):
         read_class_list(tmp_path / "classInd.txt")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "--network"], ["inspect", "--network"], ["data", "check"], ["watch"],
+     ["evaluate", "--metrics", "fd-random3d", "--network"], ["train"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_paths_that_cannot_be_looked_at(tmp_path, capsys, words):
+    """Too long for a system; one that may not be entered fails in the same way."""
+    more = {"train": ["--outdir", str(tmp_path)], "evaluate": ["--data", str(tmp_path)]}
+    name = str(tmp_path / ("a" * 5000))
+    assert main([*words, name, *more.get(words[0], [])]) == 1
+    said = capsys.readouterr().err
+    assert "File name too long" in said
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+
+
 # ---------------------------------------------------------------- stores
 
 
