@@ -59,8 +59,7 @@ def as_yaml(values: object) -> bytes:
 def test_files_of_settings(place, content):
     path = place / "config.yaml"
     path.write_bytes(content)
-    with in_memory():
-        refused_or_read(lambda: defaults(["--config", str(path)]))
+    refused_or_read(lambda: defaults(["--config", str(path)]))
 
 
 @rounds(60)
