@@ -120,6 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _fail(DiganError(_about_path(error)), 1, debug)
+    except UnicodeEncodeError as error:  # a name of bytes that are no text; not all we use takes it
+        name = ascii(error.object[max(error.start - 100, 0) : error.end + 20])
+        return _fail(DiganError(f"names of files must be UTF-8, got ...{name}..."), 1, debug)
 
 
 def _about_path(error: OSError) -> str:

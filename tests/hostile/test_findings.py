@@ -38,7 +38,7 @@ from digan.training.log import RunLog
 from digan.training.runs import read_status
 from digan.training.step import Trainer
 from digan.watching import describe_run, read_history
-from tests.tiny_runs import tiny_config, tiny_store
+from tests.tiny_runs import settings_file, tiny_config, tiny_store
 from tests.watching.made import made_run
 
 DEEP = "[" * 100_000
@@ -311,3 +311,15 @@ def test_a_link_to_itself_among_videos(tmp_path, whole):
     report = prepare(tmp_path / "videos", tmp_path / "made", resolution=32, workers=1,
                      progress=False)  # fmt: skip
     assert report.ok == 6
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path, whole, capsys):
+    """A Linux name may be any bytes, which neither TensorBoard nor safetensors take."""
+    folder = tmp_path / "\udcff"
+    shutil.copytree(whole, folder / "store")
+    config = settings_file(tmp_path / "c.yaml", tiny_config(kimg=0.004, tick=0.004, snap=0.004))
+    words = ["--config", str(config), "--outdir", str(folder / "runs")]
+    assert main(["train", str(folder / "store"), *words]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("digan: error: names of files must be UTF-8, got ...")
+    assert "\\udcff" in said
