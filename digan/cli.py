@@ -123,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:  # a name of bytes that are no text; not all we use takes it
         name = ascii(error.object[max(error.start - 100, 0) : error.end + 20])
         return _fail(DiganError(f"names of files must be UTF-8, got ...{name}..."), 1, debug)
+    except ValueError as error:  # as Python says it of any path, which came from a file of settings
+        if "embedded null" not in str(error):
+            raise
+        return _fail(DiganError("names of files must not hold the character NUL"), 1, debug)
 
 
 def _about_path(error: OSError) -> str:

@@ -323,3 +323,10 @@ def test_a_folder_whose_name_is_no_text(tmp_path, whole, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("digan: error: names of files must be UTF-8, got ...")
     assert "\\udcff" in said
+
+
+def test_a_path_with_a_nul(tmp_path, whole, capsys):
+    """A command line cannot hold one; a file of settings can."""
+    words = ["--network", "demo", "--seeds", "0", "--frames", "2", "--outdir"]
+    assert main(["generate", *words, str(tmp_path / "a\0b")]) == 1
+    assert capsys.readouterr().err.startswith("digan: error: names of files must not hold")
