@@ -116,6 +116,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a path that cannot even be looked at, whatever it was given for
+        if error.filename is None:
+            raise
+        return _fail(DiganError(_about_path(error)), 1, debug)
+    except UnicodeEncodeError as error:  # a name of bytes that are no text; not all we use takes it
+        name = ascii(error.object[max(error.start - 100, 0) : error.end + 20])
+        return _fail(DiganError(f"names of files must be UTF-8, got ...{name}..."), 1, debug)
+    except ValueError as error:  # as Python says it of any path, which came from a file of settings
+        if "embedded null" not in str(error):
+            raise
+        return _fail(DiganError("names of files must not hold the character NUL"), 1, debug)
+
+
+def _about_path(error: OSError) -> str:
+    name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else "a file"
+    return f"{name[:200]} cannot be used: {error.strerror or error}"
 
 
 def _fail(error: Exception, status: int, debug: bool) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from digan.config import DiscriminatorConfig
 from digan.errors import DiganError
+from digan.files import check_archive
 from digan.importer.networks import discriminator_config, official_tensors, own_names
 from digan.importer.snapshot import read_snapshot
 from digan.nn import PairDiscriminator
@@ -93,6 +94,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
+            check_archive(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DiganError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from digan.errors import DiganError
-from digan.files import file_sha256
+from digan.files import check_archive, file_sha256
 from digan.metrics.features import Videos, as_videos
 from digan.metrics.i3d import I3D, MIN_FRAMES, i3d_input
 
@@ -207,11 +207,12 @@ class VideoMae(Detector):
 
 def _scripted(path: Path, device: torch.device) -> Any:
     try:
+        check_archive(path)
         with warnings.catch_warnings():
             # PyTorch would rather see another format; these files are what there is.
             warnings.simplefilter("ignore", DeprecationWarning)
             return torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # damaged bytes raise almost anything
         reason = " ".join(str(error).split())[:200]
         raise DiganError(f"{path} is no TorchScript file that loads here: {reason}") from error
 
@@ -237,6 +238,7 @@ def load_i3d_weights(path: Path) -> I3D:
 
             state: Any = load_file(path)
         else:
+            check_archive(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways, none of which is ours
         reason = " ".join(str(error).split())[:120]

@@ -38,7 +38,7 @@ from digan.training.log import RunLog
 from digan.training.runs import read_status
 from digan.training.step import Trainer
 from digan.watching import describe_run, read_history
-from tests.tiny_runs import tiny_config, tiny_store
+from tests.tiny_runs import settings_file, tiny_config, tiny_store
 from tests.watching.made import made_run
 
 DEEP = "[" * 100_000
@@ -97,6 +97,23 @@ def test_numbers_of_thousands_of_digits(tmp_path):
     (tmp_path / "classInd.txt").write_text(f"{LONG} Archery\n")
     with pytest.raises(DiganError, match="line 1 must be NUMBER CLASS"):
         read_class_list(tmp_path / "classInd.txt")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "--network"], ["inspect", "--network"], ["data", "check"], ["watch"],
+     ["evaluate", "--metrics", "fd-random3d", "--network"], ["train"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_paths_that_cannot_be_looked_at(tmp_path, capsys, words):
+    """Too long for a system; one that may not be entered fails in the same way."""
+    more = {"train": ["--outdir", str(tmp_path)], "evaluate": ["--data", str(tmp_path)]}
+    name = str(tmp_path / ("a" * 5000))
+    assert main([*words, name, *more.get(words[0], [])]) == 1
+    said = capsys.readouterr().err
+    assert "File name too long" in said
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
 
 
 # ---------------------------------------------------------------- stores
@@ -294,3 +311,22 @@ def test_a_link_to_itself_among_videos(tmp_path, whole):
     report = prepare(tmp_path / "videos", tmp_path / "made", resolution=32, workers=1,
                      progress=False)  # fmt: skip
     assert report.ok == 6
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path, whole, capsys):
+    """A Linux name may be any bytes, which neither TensorBoard nor safetensors take."""
+    folder = tmp_path / "\udcff"
+    shutil.copytree(whole, folder / "store")
+    config = settings_file(tmp_path / "c.yaml", tiny_config(kimg=0.004, tick=0.004, snap=0.004))
+    words = ["--config", str(config), "--outdir", str(folder / "runs")]
+    assert main(["train", str(folder / "store"), *words]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("digan: error: names of files must be UTF-8, got ...")
+    assert "\\udcff" in said
+
+
+def test_a_path_with_a_nul(tmp_path, whole, capsys):
+    """A command line cannot hold one; a file of settings can."""
+    words = ["--network", "demo", "--seeds", "0", "--frames", "2", "--outdir"]
+    assert main(["generate", *words, str(tmp_path / "a\0b")]) == 1
+    assert capsys.readouterr().err.startswith("digan: error: names of files must not hold")

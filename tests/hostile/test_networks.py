@@ -7,6 +7,8 @@ import io
 import json
 import shutil
 import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from digan.errors import DiganError
 from digan.grid import frame_times
 from digan.importer.stylegan2 import import_stylegan2_discriminator
 from digan.inversion import load_codes, save_codes
-from digan.metrics.detectors import is_torchscript, load_i3d_weights
+from digan.metrics.detectors import is_torchscript, load_detector, load_i3d_weights
 from digan.metrics.feature_cache import read_features, write_features
 from digan.nn import PairDiscriminator
 from digan.nn.snapshot import load_discriminators, load_network, save_discriminators
@@ -40,6 +42,7 @@ from digan.training.checkpoint import (
 from digan.training.step import Trainer
 from tests.hostile.strategies import any_values, changed, damages, deep_texts, rounds
 from tests.hostile.verdict import in_memory, refused_or_read
+from tests.metrics.networks import StandInC3D, scripted
 from tests.tiny_runs import network_file, tiny_config, tiny_network
 
 NETWORK = tiny_network()
@@ -100,8 +103,7 @@ def test_headers_of_safetensors(folder, name, damage, honest):
     content = (folder / f"{name}.safetensors").read_bytes()
     path = folder / "damaged.safetensors"
     path.write_bytes(header_damaged(content, damage, honest))
-    with in_memory():
-        refused_or_read(lambda: READERS[name](path))
+    refused_or_read(lambda: READERS[name](path))
 
 
 @rounds(60)
@@ -119,8 +121,7 @@ def test_what_a_network_says_of_itself(folder, text):
     with safe_open(folder / "net.safetensors", framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(tensors, folder / "said.safetensors", metadata={"digan": text})
-    with in_memory():
-        refused_or_read(lambda: use_network(folder / "said.safetensors"))
+    refused_or_read(lambda: use_network(folder / "said.safetensors"))
 
 
 KINDS = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
@@ -241,6 +242,54 @@ def test_weights_from_elsewhere(folder, content, suffix):
     path.write_bytes(content)
     for read in (load_i3d_weights, import_stylegan2_discriminator, is_torchscript):
         refused_or_read(lambda read=read: read(path))
+
+
+@pytest.fixture(scope="module")
+def program(folder: Path) -> bytes:
+    """A detector as TorchScript, which PyTorch reads in C++."""
+    return scripted(folder / "c3d.pt", StandInC3D()).read_bytes()
+
+
+@rounds(60)
+@given(damage=damages)
+def test_programs(folder, program, damage):
+    (folder / "damaged.pt").write_bytes(damage(program))
+    refused_or_read(lambda: load_detector("c3d", folder / "damaged.pt"))
+
+
+def repacked(content: bytes, change: Callable[[str, bytes], bytes], kind: int) -> bytes:
+    """An archive with other entries, packed or not, whose checksums are right."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", kind) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return out.getvalue()
+
+
+def test_archives_that_unpack_to_much(folder, program, tmp_path):
+    """Small ones may be packed, as PyTorch packs the text of programs."""
+    path = tmp_path / "a.pt"
+    path.write_bytes(repacked(program, lambda _, data: data, zipfile.ZIP_DEFLATED))
+    assert load_detector("c3d", path).kind == "c3d"
+    large = repacked(WEIGHTS, lambda name, data: data + bytes(300 << 20) * name.endswith("data/0"),
+                     zipfile.ZIP_DEFLATED)  # fmt: skip
+    path.write_bytes(large)
+    assert len(large) < 1 << 20
+    with in_memory(100):
+        for read in (load_i3d_weights, import_stylegan2_discriminator):
+            with pytest.raises(DiganError, match="unpacks to more than 256 MB"):
+                read(path)
+
+
+def test_a_directory_that_states_sizes_which_cannot_be(program, tmp_path):
+    """PyTorch would ask for the memory, and for some damage end the process."""
+    path, at = tmp_path / "a.pt", program.find(b"PK\1\2")
+    while at >= 0:
+        claim = program[: at + 20] + b"\xff\xff\xff\x7f" * 2 + program[at + 28 :]
+        path.write_bytes(claim)
+        with in_memory(100), pytest.raises(DiganError, match="is no TorchScript file"):
+            load_detector("c3d", path)
+        at = program.find(b"PK\1\2", at + 1)
 
 
 @pytest.mark.parametrize("member", ["../escaped", "/escaped", "sub/../../escaped"])

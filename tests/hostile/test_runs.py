@@ -33,7 +33,7 @@ from tests.hostile.strategies import (
     to_bytes,
     yaml_texts,
 )
-from tests.hostile.verdict import in_memory, refused_or_read
+from tests.hostile.verdict import refused_or_read
 from tests.tiny_runs import tiny_config
 from tests.watching.made import HEALTHY, made_run, made_samples
 
@@ -106,8 +106,7 @@ def test_files_of_something_else(run, data):
                             max_size=3).map("\n".join),
     }  # fmt: skip
     name = data.draw(st.sampled_from(FILES))
-    with in_memory():
-        with_file(run, name, to_bytes(data.draw(written[name])))
+    with_file(run, name, to_bytes(data.draw(written[name])))
 
 
 @rounds(60)

@@ -45,9 +45,12 @@ def in_memory(megabytes: float = 500) -> Iterator[None]:
 
 
 def refused_or_read(read: Callable[[], Any]) -> Any:
-    """What is read, or None for a DiganError of one line; any other exception comes out."""
+    """What is read, or None for a DiganError of one line; any other exception comes out.
+
+    So does more than ten seconds of processor time, or 500 MB of memory.
+    """
     try:
-        with in_time():
+        with in_time(), in_memory():
             return read()
     except DiganError as error:
         said = str(error).removesuffix(error.detail).rstrip("\n")
