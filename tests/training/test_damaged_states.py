@@ -88,7 +88,7 @@ def test_states_of_others_are_named(tmp_path):
         checkpoint.read_state(tmp_path)
     for content, message in (
         ({"generator": {}}, "is no training state of digan"),
-        ({"format": "digan-training-state", "format_version": 1}, "it has no config"),
+        ({"format": "digan-training-state", "format_version": 1}, "it has no average"),
     ):
         torch.save(content, tmp_path / LATEST)
         with pytest.raises(DiganError, match=message):
