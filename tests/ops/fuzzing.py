@@ -225,9 +225,15 @@ def _wild_distance(
     found, same, exact = (t.detach().double() for t in (found, same, exact))
     still, *moved = shaken
     spread = torch.stack([(m - still).abs() for m in moved]).amax(0)
-    steady = same.isfinite() & (exact.abs() < 0.05 * largest) & (spread <= 1e-2 * still.abs())
-    if not bool(found[steady].isfinite().all()):
+    size = torch.stack([n.abs() for n in (same, exact, *shaken)]).amax(0)
+    bounded = size < 0.05 * largest  # in every run, and False where one is NaN
+    steady = bounded & (spread <= 1e-2 * still.abs())
+    if not bool(found[bounded if out else steady].isfinite().all()):
         return "not finite where the formula is"
+    if out and bool(bounded.any()):
+        most = 1e3 * (1 + float(size[bounded].amax()))
+        if bool((found[bounded].abs() > most).any()):
+            return "far larger than in any run of the formula"
     if keeps and bool((same.isnan() & exact.isnan() & found.isfinite()).any()):
         return "a NaN is lost"
     usual = exact[steady].abs().median() if bool(steady.any()) else 0.0
