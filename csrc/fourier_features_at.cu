@@ -41,12 +41,16 @@ __device__ __forceinline__ void sine_cosine(double angle, double* sine, double* 
   sincos(angle, sine, cosine);
 }
 
+constexpr float kEighth = 0.79f;  // of a turn, rounded up
+
 __device__ __forceinline__ void sine_cosine(double angle, float* sine, float* cosine) {
   const double quarters = rint(angle * 0.63661977236758134308);  // 2 / pi
   // pi / 2 as the sum of two float64 numbers.
   const double reduced =
       fma(-quarters, 6.123233995736766e-17, fma(-quarters, 1.5707963267948966, angle));
-  const float r = static_cast<float>(reduced);
+  float r = static_cast<float>(reduced);
+  // Beyond 2^52 the reduction loses the angle; what is left stays within a turn's eighth, and NaN.
+  r = r > kEighth ? kEighth : r < -kEighth ? -kEighth : r;
   const float r2 = r * r;
   // |r| <= pi/4: the first terms left out are below 2e-9 and 2e-10.
   const float s =

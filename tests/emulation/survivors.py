@@ -82,6 +82,8 @@ SURVIVORS = (
              "k <= kDimensions", _GUARDED),
     Survivor("fourier_features_at.cu", "if (k < dimensions) {", "k <= dimensions",
              "a dimension beyond the last has zeros"),
+    Survivor("fourier_features_at.cu", "r = r > kEighth ? kEighth : r < -kEighth ? -kEighth : r;",
+             "r >= kEighth", "a number at the bound is the bound"),
     Survivor("fourier_features_backward.cu",
              "for (int offset = 16; offset > 0; offset /= 2) {", "16 + 1", _SAME_LANES),
     Survivor("coord_chain_tile.cuh", "const uint32_t bits = load_pair(cell + column);",

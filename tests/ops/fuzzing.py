@@ -14,7 +14,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -210,22 +210,30 @@ def _wild_distance(
     found: Tensor,
     same: Tensor,
     exact: Tensor,
-    moved: Sequence[Tensor],
+    shaken: Sequence[Tensor],
     limit: float,
     out: bool,
     keeps: bool,
 ) -> str:
     """The same for numbers of any size, one by one, where no rounding decides.
 
+    `shaken` are still and moved numbers before a clamp, behind which it is not seen what moves.
     With `keeps`, what is NaN in the formula must not become finite: of infinite inputs it may, as
     an infinity is cut off or meets another one in the order that the arithmetic has.
     """
     largest = torch.finfo(found.dtype).max
     found, same, exact = (t.detach().double() for t in (found, same, exact))
-    spread = torch.stack([(m - exact).abs() for m in moved]).amax(0)
-    steady = same.isfinite() & (exact.abs() < 0.05 * largest) & (spread <= 1e-2 * exact.abs())
-    if not bool(found[steady].isfinite().all()):
+    still, *moved = shaken
+    spread = torch.stack([(m - still).abs() for m in moved]).amax(0)
+    size = torch.stack([n.abs() for n in (same, exact, *shaken)]).amax(0)
+    bounded = size < 0.05 * largest  # in every run, and False where one is NaN
+    steady = bounded & (spread <= 1e-2 * still.abs())
+    if not bool(found[bounded if out else steady].isfinite().all()):
         return "not finite where the formula is"
+    if out and bool(bounded.any()):
+        most = 1e3 * (1 + float(size[bounded].amax()))
+        if bool((found[bounded].abs() > most).any()):
+            return "far larger than in any run of the formula"
     if keeps and bool((same.isnan() & exact.isnan() & found.isfinite()).any()):
         return "a NaN is lost"
     usual = exact[steady].abs().median() if bool(steady.any()) else 0.0
@@ -283,7 +291,24 @@ def _out_of_range(call: Call, dtype: torch.dtype) -> bool:
     return product > 0.1 * torch.finfo(dtype).max
 
 
+def _shaken(call: Call, seed: int, size: float) -> Outcome:
+    """The formula in float64; with a seed above 0, of inputs that are moved by their roundings."""
+    shaken = (seed, size) if seed else None
+    return run(call, plain=True, exact=True, impl="reference", shaken=shaken)
+
+
 def _numbers_differ(call: Call, ours: Outcome, formula: Outcome) -> str:
+    """What is wrong with the numbers; a rounding that turns a slope is seen in one run of many."""
+    wrong = ""
+    for runs in (4, 40):
+        wrong = _differ(call, ours, formula, runs)
+        if not wrong:
+            return ""
+    return wrong
+
+
+def _differ(call: Call, ours: Outcome, formula: Outcome, count: int) -> str:
+    """The same, told from `count` runs of the formula in float64, the first of them unmoved."""
     kinds = {t.dtype for t in [*call.tensors().values(), *ours.outputs.values()]}
     kinds |= {torch.float32} if call.options.get("tf32") else set()
     kinds |= {torch.bfloat16} if call.autocast else set()
@@ -291,12 +316,14 @@ def _numbers_differ(call: Call, ours: Outcome, formula: Outcome) -> str:
     limit, size = _LIMITS[widest], 4 * torch.finfo(widest).eps
     if call.options.get("tf32"):
         limit, size = max(limit, 2e-2), max(size, 2**-10)
-    runs = [run(call, plain=True, exact=True, impl="reference",
-                shaken=None if i == 0 else (i, size)) for i in range(4)]  # fmt: skip
+    runs = [_shaken(call, seed, size) for seed in range(count)]
     for outcome in runs:
         if outcome.error is not None:
             return f"the formula refuses float64: {outcome.error}"
-    exact, *shaken = ({n: t.detach() for n, t in r.numbers.items()} for r in runs)
+    exact, *shaken = free = [{n: t.detach() for n, t in r.numbers.items()} for r in runs]
+    if not call.tame and call.options.get("clamp") is not None:
+        unbound = replace(call, options={**call.options, "clamp": None}, wants=set())
+        free = [{**n, **_shaken(unbound, seed, size).outputs} for seed, n in enumerate(free)]
     # Sums of a gradient may cancel; what is summed is as large as the cotangent.
     floor = math.sqrt(sum(t.numel() for t in ours.outputs.values()))
     angle, narrow = _any_angle(call), min(kinds, key=lambda dtype: torch.finfo(dtype).max)
@@ -314,7 +341,8 @@ def _numbers_differ(call: Call, ours: Outcome, formula: Outcome) -> str:
             continue  # of something else, or of a sum that is infinite here and no number there
         if not call.tame:
             rounded = math.inf if angle else limit
-            wrong = _wild_distance(found, same, truth, moved, rounded, out, out and not infinite)
+            loose = [f[name] for f in free]
+            wrong = _wild_distance(found, same, truth, loose, rounded, out, out and not infinite)
         elif out:
             low = 1e-2 * floor if widest in LOW else 0.0
             wrong = _distance(found, same, truth, moved, limit, low)

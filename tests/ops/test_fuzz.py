@@ -22,7 +22,7 @@ from tests.ops.fuzz_ops import FUZZED
 from tests.ops.test_bad_input import ODD, SIZES
 
 # Of each op in a soak.
-CALLS, KERNEL_CALLS, LARGE_CALLS = 20_000, 3000, 500
+CALLS, KERNEL_CALLS, LARGE_CALLS = 10_000, 2000, 300
 
 each_op = pytest.mark.parametrize("op", ALL_OPS.values(), ids=lambda op: op.name)
 each_fuzzed = pytest.mark.parametrize("op", FUZZED.values(), ids=lambda op: op.name)

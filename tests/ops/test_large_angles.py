@@ -86,3 +86,19 @@ def test_the_kernels_error_does_not_grow_with_the_angle(kind, tile, largest):
     found = run(COORD_LINEAR, case, kind, inputs=inputs).found
     errors = {n: relative_error(found[n], truth[n]) / (5 if n in "yx" else 1) for n in truth}
     assert all(e < LIMITS[kind] for e in errors.values()), errors
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@each_backend(FOURIER_FEATURES, FOURIER_FEATURES_AT)
+def test_an_angle_without_digits_has_a_sine(op, backend, dtype):
+    """Within [-1, 1], and gradients without NaN, where the reduction has lost the angle."""
+    inputs = make_inputs(op, Case("lost", SIZES), generator_of("lost"), torch.float32)
+    through = THROUGH["coordinates"]
+    inputs = {
+        n: (t * 1e30 if n in through else t).to(backend.device).requires_grad_()
+        for n, t in inputs.items()
+    }
+    out = op.function(**inputs, dtype=dtype, impl=backend.impl)
+    assert out.abs().max() <= 1.001
+    found = torch.autograd.grad(out.double().square().sum(), list(inputs.values()))
+    assert all(bool(gradient.isfinite().all()) for gradient in found)
