@@ -1,4 +1,4 @@
-"""`digan` with the words given, where processes are given up after 2 seconds of silence."""
+"""`digan` with the words given, where processes are given up after 6 seconds of silence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from digan.cli import main
 from digan.pulse import Pulse
 
 if __name__ == "__main__":
-    with mock.patch("digan.processes.Pulse", functools.partial(Pulse, silence=2.0)):
+    with mock.patch("digan.processes.Pulse", functools.partial(Pulse, silence=6.0)):
         status = main()
     sys.exit(status)
