@@ -13,7 +13,7 @@ from torch.distributed import HashStore
 
 from digan.pulse import ERROR_KEY, Pulse
 
-SILENCE = 0.5  # seconds; far more than a beat takes
+SILENCE = 1.0  # seconds; far more than a beat takes
 
 
 class Deaf(HashStore):
@@ -41,7 +41,7 @@ def test_two_that_live_do_not_miss_each_other(started):
     store = HashStore()
     started += [Pulse(store, rank, 2, SILENCE) for rank in range(2)]
     assert [pulse.neighbour for pulse in started] == [1, 0]
-    end = time.monotonic() + 4 * SILENCE
+    end = time.monotonic() + 3 * SILENCE
     for pulse in started:
         assert pulse.wait(lambda: time.monotonic() > end)
         assert pulse.words == ""
@@ -52,7 +52,7 @@ def test_one_that_never_beats_is_missed_and_all_are_told(started):
     started += [Pulse(store, rank, 3, SILENCE) for rank in (0, 1)]  # 1 watches 2
     for pulse in started:
         assert not pulse.wait(never)
-    missed = "process 2 of 3 gives no sign of life since 0 s: its machine or network may be down"
+    missed = "process 2 of 3 gives no sign of life since 1 s: its machine or network may be down"
     assert [pulse.words for pulse in started] == [missed, missed]
     assert store.get(ERROR_KEY).decode() == missed
 
@@ -61,7 +61,7 @@ def test_one_that_ended_in_peace_is_not_missed(started):
     store = HashStore()
     started += [Pulse(store, 0, 2, SILENCE)]
     Pulse(store, 1, 2, SILENCE).end()
-    end = time.monotonic() + 4 * SILENCE
+    end = time.monotonic() + 3 * SILENCE
     assert started[0].wait(lambda: time.monotonic() > end)
 
 
