@@ -208,13 +208,10 @@ def table(outcomes: list[Outcome]) -> str:
         own = [each for each in outcomes if (each.work, each.fault) == name]
         good = [each for each in own if not each.complaint]
         struck = sum(each.struck for each in own)
-        lost = max(each.lost for each in own)
-        unit = units[name[0]] if lost else ""
-        lines.append(
-            f"| {': '.join(name)} | {len(own)} | {struck} | {len(good)} | {lost} {unit} |".replace(
-                "  |", " |"
-            )
-        )
+        most = max(each.lost for each in own)
+        unit = units[name[0]].removesuffix("s" if most == 1 else "")
+        lost = f"{most} {unit}" if most else "0"
+        lines.append(f"| {': '.join(name)} | {len(own)} | {struck} | {len(good)} | {lost} |")
     return "\n".join(lines)
 
 
