@@ -61,7 +61,7 @@ class History:
             return "starting"
         if self.status.get("finished"):
             return "finished"
-        reason = str(self.status.get("reason", "unknown"))
+        reason = str(self.status.get("reason") or "unknown")
         if reason != "running":
             return reason
         return "silent" if self.silence > self.patience else "running"

@@ -225,6 +225,7 @@ def test_a_status_that_is_none(tmp_path, text):
     ("file", "text"),
     [
         ("status.json", '{"kimg": "much", "reason": ["running"]}'),
+        ("status.json", '{"kimg": 1, "reason": ""}'),
         ("config.yaml", "kimg: often\ngenerator: 3\n"),
         ("config.yaml", "kimg: .nan\ngenerator: {resolution: -1}\n"),
         ("stats.jsonl", '{"kimg": 1, "seconds": NaN, "seconds_per_kimg": Infinity}'),
