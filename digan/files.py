@@ -35,6 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DiganError: the folder cannot be written or the disk is full; `path` is untouched.
     """
+    if not path.name:
+        raise DiganError(f"{path} cannot be written: it is the name of a folder")
     temporary = _unfinished(path)
     try:
         yield temporary

@@ -243,6 +243,13 @@ def test_a_run_whose_files_hold_something_else_is_watched(tmp_path, file, text):
     assert main(["watch", str(run), "--once", "--page", str(tmp_path / "page.html")]) == 0
 
 
+@pytest.mark.parametrize("page", ["", ".", "/", ".."])
+def test_a_page_whose_name_is_a_folder(tmp_path, capsys, page):
+    run = made_run(tmp_path, 8, metric=[{"fd-random3d": 9.0}])
+    assert main(["watch", str(run), "--once", "--page", page]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("config", {"batch_gpu": "many"}), ("config", {3: 4}), ("config", {"lr": {"a": {"b": {}}}}),
