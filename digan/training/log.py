@@ -162,7 +162,10 @@ def _tensorboard(run: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(run), purge_step=start + 1 if start else None)
+    try:
+        return SummaryWriter(str(run), purge_step=start + 1 if start else None)
+    except OSError as error:
+        raise DiganError(f"the run {run} cannot be written: {error.strerror or error}") from error
 
 
 def _forget_after(path: Path, kimg: float) -> None:

@@ -138,7 +138,8 @@ FAULTS = (
         "folder read-only",
         accidents.read_only_folder,
         accidents.writable_again,
-        error="cannot be written",
+        # "used", as of any path, by what opens a file between two of ours
+        error="cannot be (written|used)",
     ),
     Fault("killed, newest state damaged", accidents.killed, damaged_state, lost=2),
     Fault("store truncated", truncated_store, store_mended, error="store"),
