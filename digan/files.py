@@ -15,6 +15,7 @@ from typing import Any
 
 from digan.errors import DiganError
 
+_UNFINISHED = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
 _MOST_PACKED = 256 << 20  # bytes of an archive's entries that are packed
 
 
@@ -23,9 +24,6 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
-
-
-_UNFINISHED = re.compile(r"\..+\.(\d+)\.tmp")  # .NAME.PROCESS.tmp
 
 
 @contextmanager
@@ -72,8 +70,8 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
-        return True
+    except OSError:  # it is there, and not ours
+        pass
     return True
 
 

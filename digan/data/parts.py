@@ -93,6 +93,8 @@ class Parts:
     def finish(self, part: Part, records: Path | None) -> None:
         """Make a part final; `records` is a finished temporary file, None if skipped."""
         if records is not None:
+            with open(records, "rb+") as file:
+                os.fsync(file.fileno())
             os.replace(records, self.records_file(part.path))
         write_atomic(self._file(part.path, ".json"), json.dumps(asdict(part)).encode())
 

@@ -172,8 +172,6 @@ def make_part(
         try:
             with open(temporary, "wb") as out:
                 problems = _copy_frames(SourceFrames(source, settings, tell), part, out, stopped)
-                out.flush()
-                os.fsync(out.fileno())
             if part.frames < settings.min_frames:
                 if part.frames or not problems:
                     few = "1 frame" if part.frames == 1 else f"{part.frames} frames"

@@ -325,7 +325,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_report_row(row: Any, videos: int) -> bool:
-    """Whether a row of the report has what `Parts.write_index` writes."""
+    """Whether a row of the report has what `Parts` writes."""
     return (
         isinstance(row, dict)
         and all(_is_text(row.get(name)) for name in ("path", "status", "reason", "stamp"))
