@@ -277,7 +277,6 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     try:
         yield World(rank, size, pulse), device
     except OtherProcessError:
-        pulse.notice()
         if pulse.words:
             # A message to a silent process is still under way. Python would wait for it when it
             # ends, so it is not asked to.

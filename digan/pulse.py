@@ -54,7 +54,7 @@ class Pulse:
         sleep = 0.0
         while not is_done():
             if self.words:
-                self._noticed.set()
+                self.notice()
                 return False
             time.sleep(sleep)
             sleep = min(sleep + 1e-5, _LONGEST_SLEEP)

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,8 @@ class Rounds:
         for name, summed in sums.items():
             tensors = [torch.zeros_like(view) for view in summed.views]
             ways: dict[str, Callable[[], Any]] = {
-                AS_TRAINED: lambda summed=summed, tensors=tensors: summed(tensors),  # type: ignore[misc]
-                ANEW: lambda tensors=tensors: self.world.sum_(tensors),  # type: ignore[misc]
+                AS_TRAINED: partial(summed, tensors),
+                ANEW: partial(self.world.sum_, tensors),
                 REDUCED: summed.reduce,
             }
             calls = CALLS if summed.bytes <= SHORT else 1

@@ -16,9 +16,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -70,6 +71,27 @@ class Fault:
     error: str = ""
     flags: tuple[str, ...] = ()
     certain: bool = False
+
+
+class Work(Protocol):
+    """What something happens to: see `Training` and `Preparing`."""
+
+    name: str
+    unit: str
+    faults: tuple[Fault, ...]
+    heeds_sigterm: bool
+
+    def variables(self) -> list[dict[str, str]]:
+        """Of the environments of its processes; it has one."""
+        return [{}]
+
+    def data(self, folder: Path) -> Path: ...
+    def command(self, trial: Trial, again: bool) -> list[str]: ...
+    def counted(self, counter: Any) -> AbstractContextManager[None]: ...
+    def is_done(self, trial: Trial) -> bool: ...
+    def lost(self, trial: Trial, reached: int, again: int | None) -> int: ...
+    def allowed(self, fault: Fault) -> int: ...
+    def complaint(self, fault: Fault, trial: Trial, unbroken: Trial) -> str: ...
 
 
 def later(seconds: float, act: Callable[[], Any]) -> None:

@@ -14,7 +14,7 @@ from digan.data import workers
 from digan.data.parts import Part
 from tests.data.clips import contents, write_clip
 from tests.faults import accidents
-from tests.faults.accidents import Fault, Trial, later
+from tests.faults.accidents import Fault, Trial, Work, later
 
 VIDEOS = 10
 
@@ -62,15 +62,11 @@ FAULTS = (
 )
 
 
-class Preparing:
+class Preparing(Work):
     """`digan prepare` of a few clips; it goes on when it is called again."""
 
     name, unit, faults = "preparing", "videos", FAULTS
     heeds_sigterm = False
-
-    def variables(self) -> list[dict[str, str]]:
-        """Of the one process."""
-        return [{}]
 
     def data(self, folder: Path) -> Path:
         """A folder of clips."""

@@ -22,7 +22,7 @@ from digan.training.runs import read_status
 from digan.training.statistics import GradientGuard
 from digan.training.step import Trainer
 from tests.faults import accidents
-from tests.faults.accidents import Fault, Trial, end, later
+from tests.faults.accidents import Fault, Trial, Work, end, later
 from tests.tiny_runs import tiny_config, tiny_store
 from tests.training.continued import command, run_in, state_differences, state_of
 
@@ -169,15 +169,11 @@ def at_one(accident: Callable[[Trial], None]) -> Callable[[Trial], None]:
     return prepare
 
 
-class Training:
+class Training(Work):
     """Short runs; one that was broken off goes on with `--resume auto`."""
 
     name, unit, faults = "training", "samples", FAULTS
     heeds_sigterm = True
-
-    def variables(self) -> list[dict[str, str]]:
-        """Of the environments of its processes."""
-        return [{}]
 
     def data(self, folder: Path) -> Path:
         """A store."""

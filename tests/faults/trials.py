@@ -19,37 +19,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from digan.cli import main as digan
-from tests.faults.accidents import Fault, Trial
+from tests.faults.accidents import Fault, Trial, Work
 from tests.faults.preparing import Preparing
 from tests.faults.training import Jobs, Training
-
-
-class Work(Protocol):
-    """What something happens to: see `Training` and `Preparing`."""
-
-    name: str
-    unit: str
-    faults: tuple[Fault, ...]
-    heeds_sigterm: bool
-
-    def variables(self) -> list[dict[str, str]]: ...
-    def data(self, folder: Path) -> Path: ...
-    def command(self, trial: Trial, again: bool) -> list[str]: ...
-    def counted(self, counter: Any) -> AbstractContextManager[None]: ...
-    def is_done(self, trial: Trial) -> bool: ...
-    def lost(self, trial: Trial, reached: int, again: int | None) -> int: ...
-    def allowed(self, fault: Fault) -> int: ...
-    def complaint(self, fault: Fault, trial: Trial, unbroken: Trial) -> str: ...
-
 
 WORKS: tuple[Work, ...] = (Training(), Jobs(), Preparing())
 _FORK = multiprocessing.get_context("fork")
